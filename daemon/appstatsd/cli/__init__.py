@@ -1,0 +1,1 @@
+"""The commands of `appstatsd`, a file each."""

@@ -1,0 +1,1 @@
+"""gRPC: streams of reports in, acknowledgements out."""

@@ -1,0 +1,1 @@
+"""Durability: what was acknowledged survives a kill and a loss of power."""

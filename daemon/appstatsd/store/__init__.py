@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, the writer, the migrations, the embedded server."""
