@@ -1,0 +1,1 @@
+"""Reports the sessions of a proxy to the appstatsd daemon on its host."""
