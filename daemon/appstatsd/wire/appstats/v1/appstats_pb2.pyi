@@ -200,3 +200,79 @@ class GetStatusResponse(_message.Message):
     journal_damage: str
     database_url: str
     def __init__(self, version: _Optional[str] = ..., started_at_unix_nano: _Optional[int] = ..., live_sessions: _Optional[int] = ..., groups: _Optional[int] = ..., backlog_rows: _Optional[int] = ..., oldest_backlog_age_seconds: _Optional[int] = ..., quarantined_rows: _Optional[int] = ..., reports_accepted: _Optional[int] = ..., reports_rejected: _Optional[int] = ..., reports_duplicate: _Optional[int] = ..., rows_written: _Optional[int] = ..., last_flush_at_unix_nano: _Optional[int] = ..., last_flush_error: _Optional[str] = ..., database_state: _Optional[str] = ..., journal_bytes: _Optional[int] = ..., connected_streams: _Optional[int] = ..., sessions_abandoned: _Optional[int] = ..., reports_dropped_by_clients: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[ClientStatus, _Mapping]]] = ..., journal_damage: _Optional[str] = ..., database_url: _Optional[str] = ...) -> None: ...
+
+class QuarantinedRow(_message.Message):
+    __slots__ = ("id", "user_id", "workspace_id", "agent_id", "access_method", "slug_or_port", "session_id", "session_started_at_unix_nano", "session_ended_at_unix_nano", "requests", "sessions", "message", "sqlstate", "quarantined_at_unix_nano")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_METHOD_FIELD_NUMBER: _ClassVar[int]
+    SLUG_OR_PORT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_STARTED_AT_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ENDED_AT_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SQLSTATE_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_AT_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    user_id: bytes
+    workspace_id: bytes
+    agent_id: bytes
+    access_method: AccessMethod
+    slug_or_port: str
+    session_id: bytes
+    session_started_at_unix_nano: int
+    session_ended_at_unix_nano: int
+    requests: int
+    sessions: int
+    message: str
+    sqlstate: str
+    quarantined_at_unix_nano: int
+    def __init__(self, id: _Optional[int] = ..., user_id: _Optional[bytes] = ..., workspace_id: _Optional[bytes] = ..., agent_id: _Optional[bytes] = ..., access_method: _Optional[_Union[AccessMethod, str]] = ..., slug_or_port: _Optional[str] = ..., session_id: _Optional[bytes] = ..., session_started_at_unix_nano: _Optional[int] = ..., session_ended_at_unix_nano: _Optional[int] = ..., requests: _Optional[int] = ..., sessions: _Optional[int] = ..., message: _Optional[str] = ..., sqlstate: _Optional[str] = ..., quarantined_at_unix_nano: _Optional[int] = ...) -> None: ...
+
+class ListQuarantineRequest(_message.Message):
+    __slots__ = ("after_id",)
+    AFTER_ID_FIELD_NUMBER: _ClassVar[int]
+    after_id: int
+    def __init__(self, after_id: _Optional[int] = ...) -> None: ...
+
+class ListQuarantineResponse(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[QuarantinedRow]
+    def __init__(self, rows: _Optional[_Iterable[_Union[QuarantinedRow, _Mapping]]] = ...) -> None: ...
+
+class RetryQuarantineRequest(_message.Message):
+    __slots__ = ("ids", "all")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    all: bool
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., all: _Optional[bool] = ...) -> None: ...
+
+class RetryQuarantineResponse(_message.Message):
+    __slots__ = ("rows_retried", "unknown_ids")
+    ROWS_RETRIED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_IDS_FIELD_NUMBER: _ClassVar[int]
+    rows_retried: int
+    unknown_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows_retried: _Optional[int] = ..., unknown_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DropQuarantineRequest(_message.Message):
+    __slots__ = ("ids", "all")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    all: bool
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., all: _Optional[bool] = ...) -> None: ...
+
+class DropQuarantineResponse(_message.Message):
+    __slots__ = ("rows_dropped", "unknown_ids")
+    ROWS_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_IDS_FIELD_NUMBER: _ClassVar[int]
+    rows_dropped: int
+    unknown_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows_dropped: _Optional[int] = ..., unknown_ids: _Optional[_Iterable[int]] = ...) -> None: ...
