@@ -40,7 +40,7 @@ def postgres_url(shared_postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def new_postgres(tmp_path: Path, postgres_template: Path) -> Iterator[Callable[[], PostgresServer]]:
-    """Make a started server of this test's own, to be stopped, killed, restarted and made read-only (see its methods)."""
+    """Make a started server of this test's own, to be stopped, killed and made read-only."""
     servers: list[PostgresServer] = []
 
     def make() -> PostgresServer:

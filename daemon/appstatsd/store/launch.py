@@ -29,7 +29,7 @@ def command(
 ) -> list[str]:
     """Give the command line that runs `program` as a child of this process.
 
-    `death_signal` reaches it when the thread that starts it ends. `account` is the uid and gid to become; only root can.
+    `death_signal` reaches it when the thread that starts it ends. `account` is the uid and gid to become, for root.
     """
     uid, gid = account or (-1, -1)
     head = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), str(uid), str(gid)]
@@ -55,7 +55,7 @@ def _become(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0), "passing CAP_DAC_OVERRIDE on")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Become the account, bind this process's life to its parent's, and turn into the program."""
     parent, death_signal, uid, gid = (int(text) for text in arguments[:4])
     libc = ctypes.CDLL(None, use_errno=True)
