@@ -7,7 +7,11 @@ database wants are slices of it. Keys are plain `bytes` because there may be one
 
 from __future__ import annotations
 
-from typing import Final, NewType
+from collections.abc import Mapping
+from typing import Any, Final, NewType
+
+import numpy as np
+import numpy.typing as npt
 
 AppKey = NewType("AppKey", bytes)
 
@@ -34,3 +38,53 @@ def access_method(app: AppKey) -> str:
 def slug_or_port(app: AppKey) -> str:
     """The slug or port as text."""
     return app[SLUG].decode()
+
+
+class Apps:
+    """The apps that groups are of, each under a small number for as long as a group holds it."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[AppKey, int] = {}
+        """The number of each known app."""
+        self.keys: list[AppKey] = []
+        """By number; a number that is free still holds its old key."""
+        self._holders: list[int] = []
+        self._free: list[int] = []
+
+    def hold(self, key: AppKey) -> int:
+        """The number of the app, which one more group holds now."""
+        number = self.numbers.get(key)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self.keys[number] = key
+            else:
+                number = len(self.keys)
+                self.keys.append(key)
+                self._holders.append(0)
+            self.numbers[key] = number
+        self._holders[number] += 1
+        return number
+
+    def release(self, number: int) -> None:
+        """One group holds the app no longer."""
+        self._holders[number] -= 1
+        if not self._holders[number]:
+            del self.numbers[self.keys[number]]
+            self._free.append(number)
+
+    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """Copies of the keys by number, for a snapshot."""
+        ends = np.cumsum([len(key) for key in self.keys], dtype=np.int64)
+        return {f"{prefix}.keys": np.frombuffer(b"".join(self.keys), np.uint8), f"{prefix}.ends": ends}
+
+    def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]], held: npt.NDArray[np.int32]) -> None:
+        """Take over what `to_arrays` gave; `held` has the app's number once for each group that holds it."""
+        data = arrays[f"{prefix}.keys"].tobytes()
+        begin = 0
+        for end in arrays[f"{prefix}.ends"].tolist():
+            self.keys.append(AppKey(data[begin:end]))
+            begin = end
+        self._holders = np.bincount(held, minlength=len(self.keys)).tolist()
+        self._free = [number for number, holders in enumerate(self._holders) if not holders]
+        self.numbers = {key: number for number, key in enumerate(self.keys) if self._holders[number]}

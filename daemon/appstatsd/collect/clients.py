@@ -1,0 +1,128 @@
+"""Who reports, who is away, and which batches of whom have been applied?
+
+Invariant: a client's number is its place in `here` and in `table`, and is not used again while a session names it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from appstatsd.collect.columns import Mask
+
+DIGESTS_KEPT = 1024
+"""How many of a client's last batches can be recognized when they are sent again."""
+
+
+class Client:
+    """One sending process incarnation."""
+
+    __slots__ = (
+        "applied_sequence",
+        "away_mono_us",
+        "away_wall_us",
+        "client_id",
+        "digests",
+        "dropped_reports",
+        "expired",
+        "first_sequence",
+        "here",
+        "last_sign_mono_us",
+        "number",
+    )
+
+    def __init__(self, client_id: str, number: int, wall_us: int, mono_us: int) -> None:
+        self.client_id = client_id
+        self.number = number
+        self.here = False
+        """Whether it has an open stream."""
+        self.away_wall_us = wall_us
+        """Since when it has none: what an inferred end is."""
+        self.away_mono_us = mono_us
+        """The same on the monotonic clock, moved on by the time in which no grace ran."""
+        self.last_sign_mono_us = mono_us
+        """Like `away_mono_us`, but never moved: what retention is counted from."""
+        self.expired = False
+        """Whether its grace has passed since it went away."""
+        self.applied_sequence = 0
+        """The number of its last batch that was applied; 0: none yet."""
+        self.first_sequence = 0
+        self.digests = array("Q")
+        self.dropped_reports = 0
+
+    def applied(self, sequence: int, digest: int) -> None:
+        """This batch has been applied; its number follows the last one, or is this client's first."""
+        if not self.applied_sequence:
+            self.first_sequence = sequence
+        place = (sequence - self.first_sequence) % DIGESTS_KEPT
+        if place == len(self.digests):
+            self.digests.append(digest)
+        else:
+            self.digests[place] = digest
+        self.applied_sequence = sequence
+
+    def is_same(self, sequence: int, digest: int) -> bool:
+        """Whether the batch that was applied under this number had this content; False too where that is forgotten."""
+        if sequence < self.first_sequence or sequence <= self.applied_sequence - DIGESTS_KEPT:
+            return False
+        return self.digests[(sequence - self.first_sequence) % DIGESTS_KEPT] == digest
+
+
+class Clients:
+    """All clients that are remembered."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Client] = {}
+        self.table: list[Client | None] = []
+        """By number."""
+        self.here: Mask = np.zeros(64, np.bool_)
+        """By number, whether the client has an open stream."""
+        self._free: list[int] = []
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, client_id: str) -> Client | None:
+        """The client, if it is remembered."""
+        return self._by_id.get(client_id)
+
+    def get_or_add(self, client_id: str, wall_us: int, mono_us: int) -> Client:
+        """The client; a new one is away since now."""
+        client = self._by_id.get(client_id)
+        if client is None:
+            if self._free:
+                number = self._free.pop()
+            else:
+                number = len(self.table)
+                self.table.append(None)
+                if number == len(self.here):
+                    self.here = np.concatenate([self.here, np.zeros(number, np.bool_)])
+            client = Client(client_id, number, wall_us, mono_us)
+            self._by_id[client_id] = client
+            self.table[number] = client
+            self.here[number] = False
+        return client
+
+    def set_here(self, client: Client, here: bool) -> None:
+        """The client has an open stream, or none."""
+        client.here = here
+        self.here[client.number] = here
+
+    def forget(self, client: Client) -> None:
+        """The client is not known any more, and its number is free; no session names it."""
+        del self._by_id[client.client_id]
+        self.table[client.number] = None
+        self.here[client.number] = False
+        self._free.append(client.number)
+
+    def mask(self, clients: list[Client]) -> npt.NDArray[np.bool_]:
+        """By number, whether the client is one of these; the last place, for number -1, is never one."""
+        chosen = np.zeros(len(self.table) + 1, np.bool_)
+        chosen[[client.number for client in clients]] = True
+        return chosen

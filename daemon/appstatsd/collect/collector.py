@@ -1,0 +1,101 @@
+"""What do all reports together say, and which rows follow from it?
+
+The collector is a state machine: it changes by the calls below alone, each with the clock readings of its moment, and
+gives the same rows for the same calls. Invariant: it is as if every report had been merged on its own, in the order of
+arrival (SPEC section 2); the merge is a join, so that whole drains can be applied in one pass.
+
+Thread-safe: one lock covers every public method.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from appstatsd.collect import presence, rollup
+from appstatsd.collect.accept import accept
+from appstatsd.collect.batch import Arrival, Rejection
+from appstatsd.collect.rollup import Flushed
+from appstatsd.collect.rules import Rules
+from appstatsd.collect.state import State
+
+
+class Collector:
+    """Sessions, groups and clients, and the roll-up over them."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._lock = threading.Lock()
+        self._state = State(rules)  # everything in it is protected by the lock
+
+    def came(self, client_id: str, wall_us: int, mono_us: int) -> None:
+        """A stream of this client opened."""
+        with self._lock:
+            presence.came(self._state, client_id, wall_us, mono_us)
+
+    def went(self, client_id: str, wall_us: int, mono_us: int) -> None:
+        """The last stream of this client ended; it is away since now."""
+        with self._lock:
+            presence.went(self._state, client_id, wall_us, mono_us)
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[list[Rejection]]:
+        """Merge all reports, with the outcome of merging them one by one.
+
+        Returns:
+            For each arrival the reports that were rejected, in the order of their places.
+        """
+        with self._lock:
+            return accept(self._state, arrivals)
+
+    def close_client(self, client_id: str, wall_us: int, mono_us: int) -> None:
+        """The client said its last word: each of its live sessions ends now, as if reported."""
+        with self._lock:
+            presence.close_client(self._state, client_id, wall_us)
+
+    def flush(self, now_us: int, mono_us: int) -> Flushed:
+        """Roll up at `now_us`: the rows that follow from what changed, and from live long sessions."""
+        with self._lock:
+            return rollup.flush(self._state, now_us, mono_us)
+
+    def hold_graces(self, mono_us: int) -> None:
+        """Streams are refused or held back for lack of room, so no grace runs from now on."""
+        with self._lock:
+            presence.hold_graces(self._state, mono_us)
+
+    def release_graces(self, mono_us: int) -> None:
+        """There is room again; graces go on where they stopped."""
+        with self._lock:
+            presence.release_graces(self._state, mono_us)
+
+    def restart(self, rules: Rules, wall_us: int, mono_us: int, last_wall_us: int) -> None:
+        """A new process is ready, with these rules, after a recovery.
+
+        Clients that were there are away since `last_wall_us`, the last moment that the journal knows of.
+        """
+        with self._lock:
+            presence.restart(self._state, rules, wall_us, mono_us, last_wall_us)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are held, live or remembered."""
+        with self._lock:
+            return self._state.sessions.held
+
+    @property
+    def live_sessions(self) -> int:
+        """How many of them have no end."""
+        with self._lock:
+            return int(np.count_nonzero(self._state.sessions.live()))
+
+    @property
+    def groups(self) -> int:
+        """How many groups are held."""
+        with self._lock:
+            return self._state.groups.held
+
+    @property
+    def abandoned(self) -> int:
+        """How many ends were inferred since the start."""
+        with self._lock:
+            return self._state.abandoned

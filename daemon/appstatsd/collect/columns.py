@@ -1,0 +1,90 @@
+"""How does a table of arrays grow, and how does a row that is free again find its next use?
+
+Invariant: every array of a table has the same capacity, rows below `used` have been given out at least once, and the
+rows in `free` are exactly those of them that nobody holds. Rows are given out in an order that depends on nothing but
+the order of the calls, so that a recovery gives out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_FIRST_CAPACITY = 1024
+
+
+class Columns:
+    """A table whose columns are numpy arrays; a subclass names them in `DTYPES` and annotates them."""
+
+    DTYPES: ClassVar[Mapping[str, str]]
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._capacity = _FIRST_CAPACITY
+        self._free: Ints = np.empty(_FIRST_CAPACITY, np.int64)
+        self._free_count = 0
+        for name, dtype in self.DTYPES.items():
+            setattr(self, name, np.zeros(self._capacity, dtype))
+
+    @property
+    def held(self) -> int:
+        """How many rows are in use."""
+        return self.used - self._free_count
+
+    def allot(self, count: int) -> Ints:
+        """`count` rows to use: free ones first, the last freed first of all, then ones never used.
+
+        A reused row still holds its old values.
+        """
+        recycled = min(count, self._free_count)
+        rows = np.empty(count, np.int64)
+        self._free_count -= recycled
+        rows[:recycled] = self._free[self._free_count : self._free_count + recycled][::-1]
+        fresh = count - recycled
+        if fresh:
+            if self.used + fresh > self._capacity:
+                self._grow(self.used + fresh)
+            rows[recycled:] = np.arange(self.used, self.used + fresh)
+            self.used += fresh
+        return rows
+
+    def give_back(self, rows: Ints) -> None:
+        """Rows that nobody holds any more; each was given out by `allot` and is given back once."""
+        end = self._free_count + len(rows)
+        if end > len(self._free):
+            self._free = _enlarged(self._free, end + end // 2)
+        self._free[self._free_count : end] = rows
+        self._free_count = end
+
+    def _grow(self, needed: int) -> None:
+        self._capacity = max(needed, self._capacity + self._capacity // 2)
+        for name in self.DTYPES:
+            setattr(self, name, _enlarged(getattr(self, name), self._capacity))
+
+    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """Copies of all columns, for a snapshot; keys begin with `prefix`."""
+        arrays = {f"{prefix}.{name}": getattr(self, name)[: self.used].copy() for name in self.DTYPES}
+        arrays[f"{prefix}.free"] = self._free[: self._free_count].copy()
+        return arrays
+
+    def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `to_arrays` gave; the table must be new."""
+        self._free = np.array(arrays[f"{prefix}.free"], np.int64)
+        self._free_count = len(self._free)
+        for name, dtype in self.DTYPES.items():
+            column = np.array(arrays[f"{prefix}.{name}"], dtype)
+            self.used = len(column)
+            setattr(self, name, column)
+        self._capacity = self.used
+
+
+def _enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
+    larger = np.zeros(capacity, column.dtype)
+    larger[: len(column)] = column
+    return larger

@@ -1,0 +1,89 @@
+"""What does the collector hold between two calls?
+
+Sessions, groups and clients, and four lists that say where a flush has to look, so that it looks nowhere else. The lists
+can be made anew from the tables: a snapshot leaves them out. Invariant: an unsettled session is in `touched`, `young` or
+`long`; a group that only time keeps is in `idle_groups`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from appstatsd.collect.clients import Clients
+from appstatsd.collect.columns import Ints
+from appstatsd.collect.due import Due
+from appstatsd.collect.groups import Groups
+from appstatsd.collect.rules import Rules
+from appstatsd.collect.sessions import INFERRED, SETTLED, TOUCHED, Sessions
+
+
+class State:
+    """The collector's tables and lists."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.sessions = Sessions()
+        self.groups = Groups(rules.window_us)
+        self.clients = Clients()
+        self.touched: list[Ints] = []
+        """Sessions that changed since the last flush."""
+        self.young = Due()
+        """Live sessions by the time at which they will be long."""
+        self.long: Ints = np.empty(0, np.int64)
+        """Sessions that the last flush found live and long, for the next to look at."""
+        self.idle_groups = Due()
+        """Groups that only time keeps, by the time at which they can go."""
+        self.last_now_us = 0
+        """The now of the last flush."""
+        self.graces_held_since_us: int | None = None
+        """Since when, on the monotonic clock, no grace runs."""
+        self.abandoned = 0
+        """Sessions whose end was inferred, since the start."""
+
+    def touch(self, rows: Ints) -> None:
+        """The next flush has to look at these sessions."""
+        flags = self.sessions.flags
+        rows = rows[flags[rows] & TOUCHED == 0]
+        if len(rows):
+            flags[rows] |= TOUCHED
+            self.touched.append(rows)
+
+    def infer_ends(self, rows: Ints, ended_us: Ints | int) -> None:
+        """These live sessions ended, as far as the daemon can tell, at these times, though not before their start."""
+        if not len(rows):
+            return
+        sessions = self.sessions
+        sessions.ended_us[rows] = np.maximum(ended_us, sessions.started_us[rows])
+        sessions.flags[rows] |= INFERRED
+        self.abandoned += len(rows)
+        self.touch(rows)
+
+    def revive(self, rows: Ints) -> None:
+        """A report of these sessions takes the place of their inferred end; no row is named twice."""
+        sessions, groups = self.sessions, self.groups
+        settled = rows[sessions.flags[rows] & SETTLED != 0]
+        np.add.at(groups.unsettled, sessions.group[settled], 1)
+        pinning = settled[sessions.client[settled] >= 0]
+        np.subtract.at(groups.pinned, sessions.group[pinning], 1)
+        sessions.ended_us[rows] = 0
+        sessions.flags[rows] &= ~np.uint8(INFERRED | SETTLED)
+        self.touch(rows)
+
+    def list_idle(self, groups: Ints) -> None:
+        """Put those of the groups that only time keeps where a flush will find them when their time has come."""
+        table = self.groups
+        idle = groups[(table.unsettled[groups] == 0) & (table.pinned[groups] == 0)]
+        if len(idle):
+            self.idle_groups.add(table.kept_until_us[idle], idle)
+
+    def rebuild_lists(self) -> None:
+        """Make the lists anew, from the tables: after a snapshot was loaded, or when other rules are in force."""
+        sessions = self.sessions
+        flags = sessions.flags[: sessions.used]
+        unsettled = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & SETTLED == 0))
+        changed = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & TOUCHED != 0))
+        self.young, self.long, self.idle_groups = Due(), np.empty(0, np.int64), Due()
+        self.touched = []
+        flags &= np.uint8(sessions.PERSISTENT)
+        self.touch(np.union1d(unsettled, changed))
+        self.list_idle(self.groups.idle())
