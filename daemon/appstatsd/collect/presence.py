@@ -88,7 +88,8 @@ def run_time_outs(state: State, mono_us: int) -> None:
         if state.rules.session_timeout_us:
             sessions = state.sessions
             silent = mono_us - sessions.last_mono_us[: sessions.used] > state.rules.session_timeout_us
-            rows = np.flatnonzero(sessions.live() & silent)
+            here = state.clients.here[sessions.client[: sessions.used]]
+            rows = np.flatnonzero(sessions.live() & silent & here)
             state.infer_ends(rows, sessions.last_wall_us[rows])
     _forget(state, mono_us)
 

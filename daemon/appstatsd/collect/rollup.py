@@ -70,7 +70,8 @@ def _candidates(state: State, now_us: int) -> Ints:
     sessions.flags[grown] &= ~np.uint8(WAITING)
     rows = np.unique(np.concatenate([*state.touched, grown, state.long]))
     age_us = state.rules.max_session_age_us
-    aged = rows[(sessions.ended_us[rows] == 0) & (now_us - sessions.started_us[rows] > age_us)]
+    here = state.clients.here[sessions.client[rows]]
+    aged = rows[here & (sessions.ended_us[rows] == 0) & (now_us - sessions.started_us[rows] > age_us)]
     state.infer_ends(aged, sessions.started_us[aged] + age_us)
     state.touched = []
     sessions.flags[rows] &= ~np.uint8(TOUCHED)
@@ -109,7 +110,7 @@ def _settle(state: State, seen: _Seen, now_us: int) -> None:
         return
     sessions.flags[rows] |= SETTLED
     np.subtract.at(groups.unsettled, group, 1)
-    pinned = group[sessions.flags[rows] & INFERRED != 0]
+    pinned = group[(sessions.flags[rows] & INFERRED != 0) & (sessions.client[rows] >= 0)]
     np.add.at(groups.pinned, pinned, 1)
     distinct = np.unique(group)
     kept_until_us = now_us + state.rules.client_grace_us + 2 * groups.window_us[distinct]

@@ -68,7 +68,7 @@ def check(batch: Batch, wall_us: int, rules: Rules) -> Checked:
     lost_ends: list[int] = []
     for index in np.flatnonzero(bad).tolist():
         flaw = flaws.get(int(batch.app[index]))
-        if flaw is not None:
+        if flaw is not None and (flaw[0] is Reason.INVALID_ID or not bad_id[index]):
             rejections.append(Rejection(index, *flaw))
         elif bad_id[index]:
             rejections.append(
