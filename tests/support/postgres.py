@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -30,14 +29,6 @@ PATIENCE_SECONDS = 60.0
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 
 
-def account() -> tuple[int, int] | None:
-    """The uid and gid that a server runs as where that cannot be our own."""
-    if os.geteuid() != 0:
-        return None
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
-
-
 def make_template(folder: Path) -> Path:
     """Initialize a data folder for copying, once, however many processes ask for it at the same time."""
     template = folder / "postgres-template"
@@ -45,11 +36,11 @@ def make_template(folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (template / "PG_VERSION").exists():
             template.mkdir(mode=0o700)
-            if owner := account():
+            if owner := launch.account():
                 os.chown(template, *owner)
             arguments = ["-D", str(template), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
             subprocess.run(
-                launch.command(PROGRAMS / "initdb", arguments, death_signal=signal.SIGKILL, account=account()),
+                launch.command(PROGRAMS / "initdb", arguments, death_signal=signal.SIGKILL, account=launch.account()),
                 check=True,
                 capture_output=True,
                 env=_ENVIRONMENT,
@@ -102,7 +93,7 @@ class PostgresServer:
         self._ready.clear()
         self._up = False
         self._process = subprocess.Popen(
-            launch.command(PROGRAMS / "postgres", arguments, death_signal=signal.SIGQUIT, account=account()),
+            launch.command(PROGRAMS / "postgres", arguments, death_signal=signal.SIGQUIT, account=launch.account()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

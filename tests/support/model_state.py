@@ -1,0 +1,68 @@
+"""What does the model remember? One object for each session, group and client.
+
+All times are microseconds, UTC since the Unix epoch, but where `mono` or `grace` is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appstatsd.collect.batch import ReportedApp
+
+
+@dataclass
+class Session:
+    """One use of one app by one user, and what has become of it."""
+
+    session_id: bytes
+    app: ReportedApp
+    started: int
+    group: Group
+    client: str
+    """Whose report of it was accepted last."""
+    ended: int | None = None
+    """None while it is live."""
+    inferred: bool = False
+    """The end is the daemon's own guess."""
+    requests: int = 0
+    reported_wall: int = 0
+    """When its last report was accepted."""
+    reported_mono: int = 0
+    own: bool = False
+    """It has been written as a row of its own."""
+    settled_at: int | None = None
+    """The `now` of the flush that settled it; None while it is not settled."""
+    written: tuple[int, int | None] = (0, None)
+    """The requests and the end that the row it was settled into knows of."""
+
+    @property
+    def live(self) -> bool:
+        return self.ended is None
+
+
+@dataclass
+class Group:
+    """Sessions of one app that began in one window."""
+
+    app: ReportedApp
+    started: int
+    """Start of its window."""
+    window: int
+    session_id: bytes | None = None
+    """Of the first session rolled into its row; None while it has no row."""
+    requests: int = 0
+    sessions: int = 0
+    changed: bool = False
+
+
+@dataclass
+class Client:
+    """One sending process."""
+
+    connected: bool
+    sign_mono: int
+    """Its last sign of life."""
+    away_wall: int = 0
+    """Since when it is away."""
+    away_grace: int = 0
+    """The same on the clock that graces are measured on."""
