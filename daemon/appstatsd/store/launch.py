@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,17 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def account() -> tuple[int, int] | None:
+    """Give the uid and gid that PostgreSQL must run as where it cannot be our own: nobody's, for root.
+
+    Raises KeyError where the system has no such account.
+    """
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
 
 
 def command(
@@ -58,14 +70,18 @@ def _become(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 def main(arguments: list[str]) -> None:
     """Become the account, bind this process's life to its parent's, and turn into the program."""
     parent, death_signal, uid, gid = (int(text) for text in arguments[:4])
+    program = arguments[4]
     libc = ctypes.CDLL(None, use_errno=True)
-    if uid >= 0:
-        _become(libc, uid, gid)
-    # After the change of identity, which clears it; and then a look at the parent, which may have died before.
-    _check(libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0), "binding to the parent's life")
-    if os.getppid() != parent:
-        sys.exit(f"process {parent}, which was to own {arguments[4]}, has ended")
-    os.execv(arguments[4], arguments[4:])  # noqa: S606 -- turning into the program is what this module is for
+    try:
+        if uid >= 0:
+            _become(libc, uid, gid)
+        # After the change of identity, which clears it; and then a look at the parent, which may have died before.
+        _check(libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0), "binding to the parent's life")
+        if os.getppid() != parent:
+            sys.exit(f"FATAL:  process {parent}, which was to own {program}, has ended")
+        os.execv(program, arguments[4:])  # noqa: S606 -- turning into the program is what this module is for
+    except OSError as error:
+        sys.exit(f"FATAL:  cannot run {program} as uid {uid if uid >= 0 else os.geteuid()}: {error}")
 
 
 if __name__ == "__main__":
