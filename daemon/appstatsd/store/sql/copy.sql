@@ -1,0 +1,1 @@
+COPY appstatsd_incoming FROM STDIN (FORMAT binary);

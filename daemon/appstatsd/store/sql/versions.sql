@@ -1,0 +1,1 @@
+SELECT table_name, max(version) FROM appstatsd_migrations GROUP BY table_name;
