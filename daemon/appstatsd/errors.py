@@ -32,3 +32,7 @@ class StoreUnavailable(AppstatsdError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.advice})" if self.advice else self.message
+
+
+class BrokenMessage(AppstatsdError):
+    """A message breaks the protocol; the text says what was expected."""

@@ -58,7 +58,7 @@ class _Senders:
 
     client: npt.NDArray[np.int32]
     wall_us: Ints
-    mono_us: Ints
+    patience_us: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def accept(state: State, arrivals: Sequence[Arrival]) -> list[list[Rejection]]:
     senders = _Senders(
         np.array([_client_number(state, arrival) for arrival in arrivals], np.int32),
         np.array([arrival.wall_us for arrival in arrivals], np.int64),
-        np.array([arrival.mono_us for arrival in arrivals], np.int64),
+        np.array([state.patience_us(arrival.mono_us) for arrival in arrivals], np.int64),
     )
     rejections = [part.rejections for part in checked]
     begin = 0
@@ -99,7 +99,9 @@ def _index_of(rejection: Rejection) -> int:
 
 
 def _client_number(state: State, arrival: Arrival) -> int:
-    return state.clients.get_or_add(arrival.client_id, arrival.wall_us, arrival.mono_us).number
+    client = state.client(arrival.client_id, arrival.wall_us, arrival.mono_us)
+    client.reported = True
+    return client.number
 
 
 def _join(arrivals: Sequence[Arrival], checked: Sequence[Checked]) -> _Reports:
@@ -177,7 +179,7 @@ def _merge(state: State, reports: _Reports, senders: _Senders, rejections: list[
     changed = new | (sessions.requests[rows] > requests) | (sessions.ended_us[rows] > ended)
     sessions.client[rows] = senders.client[reports.arrival]
     sessions.last_wall_us[rows] = senders.wall_us[reports.arrival]
-    sessions.last_mono_us[rows] = senders.mono_us[reports.arrival]
+    sessions.last_report_us[rows] = senders.patience_us[reports.arrival]
     state.touch(rows[changed])
 
 

@@ -22,7 +22,7 @@ class Client:
 
     __slots__ = (
         "applied_sequence",
-        "away_mono_us",
+        "away_since_us",
         "away_wall_us",
         "client_id",
         "digests",
@@ -32,21 +32,24 @@ class Client:
         "here",
         "last_sign_mono_us",
         "number",
+        "reported",
     )
 
-    def __init__(self, client_id: str, number: int, wall_us: int, mono_us: int) -> None:
+    def __init__(self, client_id: str, number: int, wall_us: int, mono_us: int, patience_us: int) -> None:
         self.client_id = client_id
         self.number = number
         self.here = False
         """Whether it has an open stream."""
         self.away_wall_us = wall_us
         """Since when it has none: what an inferred end is."""
-        self.away_mono_us = mono_us
-        """The same on the monotonic clock, moved on by the time in which no grace ran."""
+        self.away_since_us = patience_us
+        """The same on the clock of `State.patience_us`: what its grace is measured from."""
         self.last_sign_mono_us = mono_us
-        """Like `away_mono_us`, but never moved: what retention is counted from."""
+        """The same on the monotonic clock: what retention is measured from."""
         self.expired = False
         """Whether its grace has passed since it went away."""
+        self.reported = False
+        """Whether it ever sent a batch."""
         self.applied_sequence = 0
         """The number of its last batch that was applied; 0: none yet."""
         self.first_sequence = 0
@@ -92,7 +95,7 @@ class Clients:
         """The client, if it is remembered."""
         return self._by_id.get(client_id)
 
-    def get_or_add(self, client_id: str, wall_us: int, mono_us: int) -> Client:
+    def get_or_add(self, client_id: str, wall_us: int, mono_us: int, patience_us: int) -> Client:
         """The client; a new one is away since now."""
         client = self._by_id.get(client_id)
         if client is None:
@@ -103,7 +106,7 @@ class Clients:
                 self.table.append(None)
                 if number == len(self.here):
                     self.here = np.concatenate([self.here, np.zeros(number, np.bool_)])
-            client = Client(client_id, number, wall_us, mono_us)
+            client = Client(client_id, number, wall_us, mono_us, patience_us)
             self._by_id[client_id] = client
             self.table[number] = client
             self.here[number] = False

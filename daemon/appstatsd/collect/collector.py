@@ -17,6 +17,7 @@ import numpy as np
 from appstatsd.collect import presence, rollup
 from appstatsd.collect.accept import accept
 from appstatsd.collect.batch import Arrival, Rejection
+from appstatsd.collect.clients import Clients
 from appstatsd.collect.rollup import Flushed
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.state import State
@@ -75,6 +76,11 @@ class Collector:
         """
         with self._lock:
             presence.restart(self._state, rules, wall_us, mono_us, last_wall_us)
+
+    @property
+    def clients(self) -> Clients:
+        """The clients that are remembered; only the thread that makes the calls above may change them."""
+        return self._state.clients
 
     @property
     def sessions(self) -> int:

@@ -16,7 +16,7 @@ from appstatsd.collect.state import State
 
 def came(state: State, client_id: str, wall_us: int, mono_us: int) -> None:
     """A stream of this client opened."""
-    client = state.clients.get_or_add(client_id, wall_us, mono_us)
+    client = state.client(client_id, wall_us, mono_us)
     if _is_overdue(state, client, mono_us):
         _expire(state, [client])
     client.expired = False
@@ -24,11 +24,15 @@ def came(state: State, client_id: str, wall_us: int, mono_us: int) -> None:
 
 
 def went(state: State, client_id: str, wall_us: int, mono_us: int) -> None:
-    """The last stream of this client ended: it is away since now."""
-    client = state.clients.get_or_add(client_id, wall_us, mono_us)
+    """The last stream of this client ended: it is away since now. One that never reported is not remembered."""
+    client = state.client(client_id, wall_us, mono_us)
+    if not client.reported:
+        state.clients.forget(client)
+        return
     state.clients.set_here(client, False)
     client.away_wall_us = wall_us
-    client.away_mono_us = client.last_sign_mono_us = mono_us
+    client.away_since_us = state.patience_us(mono_us)
+    client.last_sign_mono_us = mono_us
     client.expired = False
 
 
@@ -44,23 +48,16 @@ def close_client(state: State, client_id: str, wall_us: int) -> None:
 
 
 def hold_graces(state: State, mono_us: int) -> None:
-    """Streams are refused or held back for lack of room: who is away may not be to blame."""
-    if state.graces_held_since_us is None:
-        state.graces_held_since_us = mono_us
+    """Streams are refused or held back for lack of room: who is away or silent may not be to blame."""
+    if state.held_since_us is None:
+        state.held_since_us = mono_us
 
 
 def release_graces(state: State, mono_us: int) -> None:
     """There is room again; the time without it does not count."""
-    since = state.graces_held_since_us
-    if since is None:
-        return
-    state.graces_held_since_us = None
-    for client in state.clients:
-        if not client.here:
-            client.away_mono_us += mono_us - max(since, client.away_mono_us)
-    sessions = state.sessions
-    last = sessions.last_mono_us[: sessions.used]
-    last += mono_us - np.maximum(since, last)
+    if state.held_since_us is not None:
+        state.held_us += mono_us - state.held_since_us
+        state.held_since_us = None
 
 
 def restart(state: State, rules: Rules, wall_us: int, mono_us: int, last_wall_us: int) -> None:
@@ -70,37 +67,32 @@ def restart(state: State, rules: Rules, wall_us: int, mono_us: int, last_wall_us
     """
     state.rules = rules
     state.groups.change_window(rules.window_us)
-    state.graces_held_since_us = None
+    state.held_since_us, state.held_us = None, 0
     for client in state.clients:
         if client.here:
             state.clients.set_here(client, False)
             client.away_wall_us = last_wall_us
-        client.away_mono_us = mono_us
+        client.away_since_us = mono_us
         client.last_sign_mono_us = mono_us - max(0, wall_us - client.away_wall_us)
-    state.sessions.last_mono_us[: state.sessions.used] = mono_us
+    state.sessions.last_report_us[: state.sessions.used] = mono_us
     state.rebuild_lists()
 
 
 def run_time_outs(state: State, mono_us: int) -> None:
     """Give an inferred end to each live session whose client or whose reports have been away for too long."""
-    if state.graces_held_since_us is None:
-        _expire(state, [client for client in state.clients if _is_overdue(state, client, mono_us)])
-        if state.rules.session_timeout_us:
-            sessions = state.sessions
-            silent = mono_us - sessions.last_mono_us[: sessions.used] > state.rules.session_timeout_us
-            here = state.clients.here[sessions.client[: sessions.used]]
-            rows = np.flatnonzero(sessions.live() & silent & here)
-            state.infer_ends(rows, sessions.last_wall_us[rows])
+    _expire(state, [client for client in state.clients if _is_overdue(state, client, mono_us)])
+    if state.rules.session_timeout_us:
+        sessions = state.sessions
+        here = state.clients.here[sessions.client[: sessions.used]]
+        silent_us = state.patience_us(mono_us) - sessions.last_report_us[: sessions.used]
+        rows = np.flatnonzero(sessions.live() & here & (silent_us > state.rules.session_timeout_us))
+        state.infer_ends(rows, sessions.last_wall_us[rows])
     _forget(state, mono_us)
 
 
 def _is_overdue(state: State, client: Client, mono_us: int) -> bool:
-    return (
-        not client.here
-        and not client.expired
-        and state.graces_held_since_us is None
-        and mono_us - client.away_mono_us > state.rules.client_grace_us
-    )
+    away_us = state.patience_us(mono_us) - client.away_since_us
+    return not client.here and not client.expired and away_us > state.rules.client_grace_us
 
 
 def _expire(state: State, clients: list[Client]) -> None:

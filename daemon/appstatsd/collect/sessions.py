@@ -39,7 +39,7 @@ class Sessions(Columns):
         "counted": "i4",
         "order": "i8",
         "last_wall_us": "i8",
-        "last_mono_us": "i8",
+        "last_report_us": "i8",
         "flags": "u1",
         "held_row": "?",
     }
@@ -56,7 +56,8 @@ class Sessions(Columns):
     """Rises in the order in which sessions were first accepted."""
     last_wall_us: Ints
     """The daemon's clock at its last accepted report."""
-    last_mono_us: Ints
+    last_report_us: Ints
+    """The same on the clock of `State.patience_us`."""
     flags: npt.NDArray[np.uint8]
     held_row: Mask
     """Whether the row is in use."""

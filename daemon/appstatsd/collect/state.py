@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appstatsd.collect.clients import Clients
+from appstatsd.collect.clients import Client, Clients
 from appstatsd.collect.columns import Ints
 from appstatsd.collect.due import Due
 from appstatsd.collect.groups import Groups
@@ -35,10 +35,20 @@ class State:
         """Groups that only time keeps, by the time at which they can go."""
         self.last_now_us = 0
         """The now of the last flush."""
-        self.graces_held_since_us: int | None = None
-        """Since when, on the monotonic clock, no grace runs."""
+        self.held_since_us: int | None = None
+        """Since when, on the monotonic clock, no grace and no time-out runs; None: they run."""
+        self.held_us = 0
+        """For how long they have been held before that, since the process began."""
         self.abandoned = 0
         """Sessions whose end was inferred, since the start."""
+
+    def patience_us(self, mono_us: int) -> int:
+        """The monotonic clock without the time in which no grace and no time-out ran: what they are measured on."""
+        return (mono_us if self.held_since_us is None else self.held_since_us) - self.held_us
+
+    def client(self, client_id: str, wall_us: int, mono_us: int) -> Client:
+        """The client of this name; a new one is away since now."""
+        return self.clients.get_or_add(client_id, wall_us, mono_us, self.patience_us(mono_us))
 
     def touch(self, rows: Ints) -> None:
         """The next flush has to look at these sessions."""

@@ -1,0 +1,149 @@
+"""What does a message on a stream say?
+
+Turns the bytes of a StreamReportsRequest into columns. Invariant: there is one form behind this module, whether the
+sender wrote `reports` or `columns`; a message that cannot be read as a whole raises, and no part of it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xxhash
+from google.protobuf.message import DecodeError
+
+from appstatsd.collect.batch import Batch, ReportedApp
+from appstatsd.errors import BrokenMessage
+from appstatsd.wire.appstats.v1.appstats_pb2 import App, SessionReport, SessionReportColumns, StreamReportsRequest
+
+MAX_REPORTS: Final = 10_000
+MAX_BATCH_BYTES: Final = 4 << 20
+MAX_CLIENT_ID_CHARACTERS: Final = 128
+_NIL: Final = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message, readable as a whole."""
+
+    client_id: str
+    """Empty where the message leaves it out."""
+    sequence: int
+    batch: Batch | None
+    """None where the message carries no report."""
+    digest: int
+    """64 bits that stand for the content of the batch; 0 without one."""
+    closing: bool
+    dropped_reports: int
+
+
+def decode(message: bytes) -> Request:
+    """Read one message.
+
+    Raises:
+        BrokenMessage: it is no StreamReportsRequest, its batch is too large, or its columns do not fit together.
+    """
+    request = StreamReportsRequest()
+    try:
+        request.ParseFromString(message)
+    except DecodeError:
+        raise BrokenMessage("the message is not a StreamReportsRequest; expected the proto of appstats.v1") from None
+    if len(request.client_id) > MAX_CLIENT_ID_CHARACTERS:
+        raise BrokenMessage(
+            f"client_id has {len(request.client_id)} characters; expected 1 to {MAX_CLIENT_ID_CHARACTERS}"
+        )
+    batch = _batch(request)
+    return Request(
+        client_id=request.client_id,
+        sequence=request.sequence,
+        batch=batch,
+        digest=0 if batch is None else _digest(request),
+        closing=request.closing,
+        dropped_reports=request.dropped_reports,
+    )
+
+
+def _batch(request: StreamReportsRequest) -> Batch | None:
+    columns = request.columns
+    count = len(request.reports) + len(columns.app)
+    if count > MAX_REPORTS:
+        raise BrokenMessage(f"the batch has {count} reports; expected 1 to {MAX_REPORTS}")
+    of_columns = _of_columns(columns)
+    if not request.reports:
+        return of_columns
+    of_reports = _of_reports(list(request.reports))
+    return of_reports if of_columns is None else _joined(of_reports, of_columns)
+
+
+def _of_columns(columns: SessionReportColumns) -> Batch | None:
+    count = len(columns.app)
+    lengths = {
+        "app": count,
+        "session_ids / 16": len(columns.session_ids) / 16,
+        "session_started_at_unix_nano": len(columns.session_started_at_unix_nano),
+        "session_ended_at_unix_nano": len(columns.session_ended_at_unix_nano),
+        "requests": len(columns.requests),
+    }
+    if any(length != count for length in lengths.values()):
+        shown = ", ".join(f"{name}: {length:g}" for name, length in lengths.items())
+        raise BrokenMessage(f"the columns of the batch differ in length ({shown}); expected one length for all")
+    if not count:
+        return None
+    app = np.array(columns.app, np.int64)
+    if int(app.max()) >= len(columns.apps):
+        raise BrokenMessage(
+            f"a report of the batch names app {int(app.max())}; expected a place in apps, which has {len(columns.apps)}"
+        )
+    return Batch(
+        apps=[_app(app) for app in columns.apps],
+        app=app,
+        session_ids=np.frombuffer(columns.session_ids, "V16"),
+        started_ns=np.array(columns.session_started_at_unix_nano, np.uint64),
+        ended_ns=np.array(columns.session_ended_at_unix_nano, np.uint64),
+        requests=np.array(columns.requests, np.uint32),
+        flawed_ids={},
+    )
+
+
+def _of_reports(reports: list[SessionReport]) -> Batch:
+    count = len(reports)
+    ids = [report.session_id for report in reports]
+    flawed = {place: session_id for place, session_id in enumerate(ids) if len(session_id) != len(_NIL)}
+    for place in flawed:
+        ids[place] = _NIL
+    return Batch(
+        apps=[_app(report) for report in reports],
+        app=np.arange(count),
+        session_ids=np.frombuffer(b"".join(ids), "V16"),
+        started_ns=np.array([report.session_started_at_unix_nano for report in reports], np.uint64),
+        ended_ns=np.array([report.session_ended_at_unix_nano for report in reports], np.uint64),
+        requests=np.array([report.requests for report in reports], np.uint32),
+        flawed_ids=flawed,
+    )
+
+
+def _app(app: App | SessionReport) -> ReportedApp:
+    return ReportedApp(app.user_id, app.workspace_id, app.agent_id, app.access_method, app.slug_or_port)
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    return Batch(
+        apps=first.apps + second.apps,
+        app=np.concatenate([first.app, second.app + len(first.apps)]),
+        session_ids=np.concatenate([first.session_ids, second.session_ids]),
+        started_ns=np.concatenate([first.started_ns, second.started_ns]),
+        ended_ns=np.concatenate([first.ended_ns, second.ended_ns]),
+        requests=np.concatenate([first.requests, second.requests]),
+        flawed_ids=first.flawed_ids,
+    )
+
+
+def _digest(request: StreamReportsRequest) -> int:
+    # What is left is the content of the batch, in one spelling, whatever the message around it said.
+    for field in ("client_id", "sequence", "closing", "dropped_reports"):
+        request.ClearField(field)
+    content = request.SerializeToString(deterministic=True)
+    if len(content) > MAX_BATCH_BYTES:
+        raise BrokenMessage(f"the batch is {len(content)} bytes serialized; expected at most {MAX_BATCH_BYTES} (4 MiB)")
+    return xxhash.xxh3_64_intdigest(content)

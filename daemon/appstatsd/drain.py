@@ -1,0 +1,201 @@
+"""Who changes the state, and when?
+
+One thread. Everything that happens comes to it through one queue; it takes all that waits, makes it durable together,
+applies it to the ledger together, and answers each stream once. Load makes the drains larger and so the cost of a report
+smaller; an idle daemon answers a single report at once. Invariant: nothing is applied or answered before it is as
+durable as the daemon is configured to make it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, Protocol
+
+import structlog
+
+from appstatsd.clock import Clock
+from appstatsd.collect.rollup import Flushed as RolledUp
+from appstatsd.events import Event, Flushed, Received
+from appstatsd.ledger import Answer, Ledger
+
+MAX_DRAIN_BYTES: Final = 16 << 20
+"""How many bytes of messages one drain takes at most, so that the first of them is not kept waiting."""
+
+
+class EventLog(Protocol):
+    """Makes events durable."""
+
+    def append(self, events: list[Event]) -> None:
+        """Make all events durable, in this order; returns when they are.
+
+        Raises:
+            JournalFailed: they may not be; the daemon must end.
+        """
+
+
+class Forgetful:
+    """The event log of `--durability=memory`: nothing is kept."""
+
+    def append(self, events: list[Event]) -> None:
+        """Keep nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCall:
+    """Somebody waits for a flush."""
+
+    as_of_us: int | None
+    """The clock that the flush sees; None: the daemon's own."""
+    rolled_up: Callable[[int], None]
+    """Is called with the outbox's stamp once everything collected before has been through a roll-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Somebody wants to look at the ledger while nothing changes it."""
+
+    ask: Callable[[Ledger], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+_Item = Event | FlushCall | Question | _Stop
+
+
+class Drain:
+    """The one writer: a thread named `drain`, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        log: EventLog,
+        clock: Clock,
+        *,
+        first_flush_us: int | None,
+        flush_interval_us: int,
+        answer: Callable[[dict[int, Answer]], None],
+        rolled_up: Callable[[RolledUp], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Make a drain that does not run yet.
+
+        Args:
+            ledger: What the events are applied to; from `start` on the drain alone touches it.
+            log: What makes them durable.
+            clock: The daemon's clocks.
+            first_flush_us: How long after the start the timer's first flush comes; None: the timer does not flush.
+            flush_interval_us: How long after a flush of the timer's the next one comes.
+            answer: Takes what the streams are told, by number of the stream.
+            rolled_up: Is called after each roll-up, when its rows are in the outbox.
+            failed: Is called when the drain can't go on; the daemon must end.
+        """
+        self._ledger = ledger
+        self._log = log
+        self._clock = clock
+        self._flush_interval_us = flush_interval_us
+        self._next_flush_us = None if first_flush_us is None else clock.mono_us() + first_flush_us
+        self._answer = answer
+        self._rolled_up = rolled_up
+        self._failed = failed
+        self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="drain")
+        self._logger = structlog.get_logger("appstatsd.drain")
+
+    def start(self) -> None:
+        """Begin to take what waits."""
+        self._thread.start()
+
+    def put(self, item: Event | FlushCall | Question) -> None:
+        """Add to what waits; from any thread, never blocks."""
+        self._items.put(item)
+
+    def stop(self) -> None:
+        """Deal with all that waits, then end; returns when the thread has."""
+        self._items.put(_Stop())
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._handle(self._take()):
+                pass
+        except BaseException as failure:
+            self._logger.critical("the drain can't go on", exc_info=True)
+            self._failed(failure)
+
+    def _take(self) -> list[_Item]:
+        """All that waits, once something does or it is time for a flush."""
+        items: list[_Item] = []
+        try:
+            items.append(self._items.get(timeout=self._patience()))
+            size = 0
+            while size < MAX_DRAIN_BYTES:
+                item = self._items.get_nowait()
+                items.append(item)
+                if isinstance(item, Received):
+                    size += len(item.message)
+        except queue.Empty:
+            pass
+        if self._next_flush_us is not None and self._clock.mono_us() >= self._next_flush_us:
+            items.append(FlushCall(None, _nobody_waits))
+            self._next_flush_us = max(self._next_flush_us + self._flush_interval_us, self._clock.mono_us())
+        return items
+
+    def _patience(self) -> float | None:
+        if self._next_flush_us is None:
+            return None
+        return max(0, self._next_flush_us - self._clock.mono_us()) / 1_000_000
+
+    def _handle(self, items: list[_Item]) -> bool:
+        """Make durable, apply, answer; False: somebody said stop."""
+        calls = [item for item in items if isinstance(item, FlushCall)]
+        events: list[Event] = [item for item in items if not isinstance(item, (FlushCall, Question, _Stop))]
+        # Whoever asked for a flush asked after what waited with the call was acknowledged or not, so calls come last,
+        # and those that want the same clock share one flush.
+        flushes = {as_of_us: self._flush_event(as_of_us) for as_of_us in {call.as_of_us: None for call in calls}}
+        self._log.append([*events, *flushes.values()])
+        answers = self._apply(events)
+        if answers:
+            self._answer(answers)
+        for as_of_us, event in flushes.items():
+            rolled_up, stamp = self._ledger.flushed(event)
+            self._rolled_up(rolled_up)
+            for call in calls:
+                if call.as_of_us == as_of_us:
+                    call.rolled_up(stamp)
+        for item in items:
+            if isinstance(item, Question):
+                item.ask(self._ledger)
+        return not any(isinstance(item, _Stop) for item in items)
+
+    def _flush_event(self, as_of_us: int | None) -> Flushed:
+        wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
+        return Flushed(wall_us if as_of_us is None else as_of_us, wall_us, mono_us)
+
+    def _apply(self, events: list[Event]) -> dict[int, Answer]:
+        answers: dict[int, Answer] = {}
+        for kind, run in groupby(events, type):
+            if kind is Received:
+                # One pass for all batches that no other event parts.
+                _add(answers, self._ledger.received([event for event in run if isinstance(event, Received)]))
+            else:
+                for event in run:
+                    _add(answers, self._ledger.apply(event))
+        return answers
+
+
+def _nobody_waits(stamp: int) -> None:
+    pass
+
+
+def _add(answers: dict[int, Answer], more: dict[int, Answer]) -> None:
+    for stream, answer in more.items():
+        known = answers.setdefault(stream, answer)
+        if known is not answer:
+            known.add(answer)

@@ -1,0 +1,191 @@
+"""How do reports come in?
+
+The handler of `StreamReports`: it hands what arrives to the drain as bytes, with the daemon's clocks at that moment, and
+tells the client what the drain says. Invariant: for the drain a stream begins with `Came`, ends with exactly one `Went`,
+and what the client sent in between comes in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from appstatsd.clock import Clock
+from appstatsd.decode import MAX_CLIENT_ID_CHARACTERS
+from appstatsd.events import Came, Event, Received, Went
+from appstatsd.ingest.stream import Room, Stream
+from appstatsd.ledger import Answer, EndReason
+from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsRequest
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+RETRY_DELAY_KEY: Final = "appstats-retry-delay-ms"
+_MAX_WAITING_BYTES: Final = 64 << 20
+
+
+class ReportStreams:
+    """All open streams; lives on the event loop."""
+
+    def __init__(self, put: Callable[[Event], None], clock: Clock, *, first_stream: int, max_streams: int) -> None:
+        """Make the handler.
+
+        Args:
+            put: Hands an event to the drain.
+            clock: What events are stamped with.
+            first_stream: The number of the first stream; none was ever used from here on.
+            max_streams: How many may be open.
+        """
+        self._put = put
+        self._clock = clock
+        self._next = first_stream
+        self._max_streams = max_streams
+        self._streams: dict[int, Stream] = {}
+        self._open = 0
+        self._refusing = ""
+        self._refusal_ms = 0
+        self._loop = asyncio.get_running_loop()
+        self._room = Room(_MAX_WAITING_BYTES)
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+        self._log = structlog.get_logger("appstatsd.ingest")
+
+    @property
+    def open(self) -> int:
+        """How many streams are open, those included that have not said whose they are."""
+        return self._open
+
+    def answer(self, answers: dict[int, Answer]) -> None:
+        """Pass on what the drain says; from any thread."""
+        self._loop.call_soon_threadsafe(self._answer, answers)
+
+    def refuse(self, why: str, retry_delay_ms: int) -> None:
+        """End all streams with UNAVAILABLE, and take no new one."""
+        self._refusing, self._refusal_ms = why, retry_delay_ms
+        for stream in self._streams.values():
+            stream.wake()
+
+    def take_again(self) -> None:
+        """Take streams again."""
+        self._refusing = ""
+
+    async def closed(self) -> None:
+        """Wait until no stream is open."""
+        await self._none_open.wait()
+
+    async def handle(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """Serve one stream, to its end."""
+        if self._refusing:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
+        if self._open >= self._max_streams:
+            await _abort(
+                context,
+                grpc.StatusCode.UNAVAILABLE,
+                f"the daemon has its most streams ({self._max_streams}, --max-streams); try again later",
+                10_000,
+            )
+        self._open += 1
+        self._none_open.clear()
+        try:
+            await self._serve(context)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+
+    async def _serve(self, context: Context) -> None:
+        first = await _read(context)
+        if first is None:
+            return
+        client_id, more = await _first_message(first, context)
+        stream = Stream(self._next, client_id, self._room)
+        self._next += 1
+        self._streams[stream.number] = stream
+        self._put(Came(stream.number, client_id, self._clock.wall_us(), self._clock.mono_us()))
+        if more:
+            self._take(stream, first)
+        reading = asyncio.create_task(self._read(stream, context))
+        try:
+            await self._tell(stream, reading, context)
+        finally:
+            reading.cancel()
+            stream.close()
+            del self._streams[stream.number]
+            self._put(Went(stream.number, self._clock.wall_us(), self._clock.mono_us()))
+
+    def _take(self, stream: Stream, message: bytes) -> None:
+        stream.took(message)
+        self._put(Received(stream.number, message, self._clock.wall_us(), self._clock.mono_us()))
+
+    async def _read(self, stream: Stream, context: Context) -> None:
+        try:
+            while True:
+                await stream.room()
+                message = await _read(context)
+                if message is None:
+                    return
+                self._take(stream, message)
+        finally:
+            stream.wake()
+
+    async def _tell(self, stream: Stream, reading: asyncio.Task[None], context: Context) -> None:
+        while True:
+            await stream.something()
+            for response in stream.responses():
+                await context.write(response.SerializeToString())
+            stream.told()
+            if stream.end is EndReason.OK:
+                return
+            if stream.end is not None:
+                self._log.warning(
+                    "A stream was ended", client_id=stream.client_id, status=stream.end.name, reason=stream.detail
+                )
+                await _abort(context, grpc.StatusCode[stream.end.name], stream.detail)
+            if self._refusing:
+                await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
+            if reading.done() and not stream.unanswered:
+                return
+
+    def _answer(self, answers: dict[int, Answer]) -> None:
+        for number, answer in answers.items():
+            stream = self._streams.get(number)
+            if stream is not None:
+                stream.answer(answer)
+
+
+async def _read(context: Context) -> bytes | None:
+    """The next message; None: the client closed its side, or is gone."""
+    message: object = await context.read()
+    return message if isinstance(message, bytes) else None
+
+
+async def _first_message(message: bytes, context: Context) -> tuple[str, bool]:
+    """Whose stream it is, and whether there is more in its first message than that."""
+    request = StreamReportsRequest()
+    try:
+        request.ParseFromString(message)
+    except DecodeError:
+        await _abort(
+            context,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "the first message is not a StreamReportsRequest; expected the proto of appstats.v1",
+        )
+    if not 0 < len(request.client_id) <= MAX_CLIENT_ID_CHARACTERS:
+        await _abort(
+            context,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"the first message has a client_id of {len(request.client_id)} characters; expected 1 to "
+            f"{MAX_CLIENT_ID_CHARACTERS}",
+        )
+    more = bool(request.sequence or request.closing or request.reports or request.HasField("columns"))
+    return request.client_id, more
+
+
+async def _abort(context: Context, status: grpc.StatusCode, detail: str, retry_delay_ms: int | None = None) -> NoReturn:
+    trailer: Any = () if retry_delay_ms is None else ((RETRY_DELAY_KEY, str(retry_delay_ms)),)
+    await context.abort(status, detail, trailer)
+    raise AssertionError("abort does not return")

@@ -1,0 +1,254 @@
+"""What does the daemon know, and how does it change?
+
+By events alone (events.py), applied one after another by one thread. Invariant: the same events in the same order give
+the same state, so a recovery replays them and a test needs nothing but a list of them.
+
+The rules of the wire that need a memory live here: whose stream is whose, which batch is next, what was applied before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from appstatsd.collect.batch import Arrival, Reason, Rejection
+from appstatsd.collect.clients import Client
+from appstatsd.collect.collector import Collector
+from appstatsd.collect.rollup import Flushed as RolledUp
+from appstatsd.collect.rules import Rules
+from appstatsd.decode import Request, decode
+from appstatsd.deliver.outbox import Outbox
+from appstatsd.deliver.quarantine import Quarantine
+from appstatsd.errors import BrokenMessage
+from appstatsd.events import (
+    Came,
+    Event,
+    Flushed,
+    Quarantined,
+    QuarantineDropped,
+    QuarantineRetried,
+    Received,
+    RoomChanged,
+    Started,
+    Went,
+    Written,
+)
+
+
+class EndReason(Enum):
+    """Why the daemon ends a stream; the names are those of the gRPC status."""
+
+    OK = "closing was said, and what it ends is as durable as a batch"
+    INVALID_ARGUMENT = "the protocol was broken"
+    ALREADY_EXISTS = "the client_id is in use twice"
+    ABORTED = "a newer stream of this client_id took over"
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one stream is told, once the events behind it are durable."""
+
+    greeting: int | None = None
+    """The sequence held for the client before its stream opened; None: the stream was open already."""
+    acked_sequence: int | None = None
+    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
+    """With the number of the batch."""
+    messages: int = 0
+    """How many messages of the stream have been dealt with."""
+    end: EndReason | None = None
+    detail: str = ""
+    """Where the stream is ended: what was wrong and what was expected."""
+
+    def add(self, later: Answer) -> None:
+        """Say at once what `later` would say after this."""
+        self.acked_sequence = self.acked_sequence if later.acked_sequence is None else later.acked_sequence
+        self.rejected += later.rejected
+        self.messages += later.messages
+        self.end = self.end or later.end
+        self.detail = self.detail or later.detail
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts since the daemon's start."""
+
+    accepted: int = 0
+    rejected: Counter[Reason] = field(default_factory=Counter)
+    duplicate: int = 0
+    abandoned_before: int = 0
+    """Ends that had been inferred when the daemon started."""
+
+
+class Ledger:
+    """Sessions, rows that wait, refused rows and the clients' sequences."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.collector = Collector(rules)
+        self.outbox = Outbox(rules.max_clock_skew_us)
+        self.quarantine = Quarantine(rules.max_clock_skew_us)
+        self.tally = Tally()
+        self.last_wall_us = 0
+        """The clock at the last event."""
+        self.next_stream = 1
+        """No stream has had this number yet."""
+        self._clients: dict[int, str] = {}
+        """The client_id of each open stream."""
+        self._streams: dict[str, int] = {}
+        """The open stream of each client."""
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._clients)
+
+    def apply(self, event: Event) -> dict[int, Answer]:
+        """Apply one event; what streams are told of it, by their numbers. A flush's rows wait in the outbox."""
+        before_us, self.last_wall_us = self.last_wall_us, event.wall_us
+        match event:
+            case Received():
+                return self.received([event])
+            case Came():
+                return self._came(event)
+            case Went():
+                self._close_stream(event.stream, event.wall_us, event.mono_us)
+            case Flushed():
+                self.flushed(event)
+            case Written():
+                self.outbox.settle(event.serials, event.stamp)
+            case Quarantined():
+                rows = self.outbox.take_out(event.serial, event.stamp)
+                self.quarantine.put(rows, event.message, event.sqlstate, event.wall_us)
+            case QuarantineRetried():
+                self.outbox.add(self.quarantine.take(event.ids))
+            case QuarantineDropped():
+                self.quarantine.drop(event.ids)
+            case RoomChanged(room=True):
+                self.collector.release_graces(event.mono_us)
+            case RoomChanged():
+                self.collector.hold_graces(event.mono_us)
+            case Started():
+                self._started(event, before_us or event.wall_us)
+        return {}
+
+    def received(self, events: Sequence[Received]) -> dict[int, Answer]:
+        """Messages came in; all their batches are merged in one pass."""
+        self.last_wall_us = events[-1].wall_us
+        answers: dict[int, Answer] = {}
+        arrivals: list[Arrival] = []
+        numbers: list[tuple[Answer, int]] = []
+
+        def merge() -> None:
+            if not arrivals:
+                return
+            for (answer, sequence), arrival, rejections in zip(
+                numbers, arrivals, self.collector.accept(arrivals), strict=True
+            ):
+                answer.rejected += [(sequence, rejection) for rejection in rejections]
+                self.tally.accepted += len(arrival.batch) - len(rejections)
+                self.tally.rejected.update(rejection.reason for rejection in rejections)
+            arrivals.clear()
+            numbers.clear()
+
+        for event in events:
+            client_id = self._clients.get(event.stream)
+            if client_id is None:
+                continue  # the stream was ended by an earlier event
+            answer = answers.setdefault(event.stream, Answer())
+            answer.messages += 1
+            client = self._client(client_id)
+            try:
+                request = decode(event.message)
+                fresh = self._is_next(client, request)
+            except BrokenMessage as broken:
+                reason = EndReason.ALREADY_EXISTS if isinstance(broken, _UsedTwice) else EndReason.INVALID_ARGUMENT
+                answer.end, answer.detail = reason, str(broken)
+                merge()
+                self._close_stream(event.stream, event.wall_us, event.mono_us)
+                continue
+            client.dropped_reports = max(client.dropped_reports, request.dropped_reports)
+            if request.batch is not None:
+                if fresh:
+                    arrivals.append(Arrival(client_id, request.batch, event.wall_us, event.mono_us))
+                    numbers.append((answer, request.sequence))
+                    client.applied(request.sequence, request.digest)
+                else:
+                    self.tally.duplicate += len(request.batch)
+                answer.acked_sequence = client.applied_sequence
+            if request.closing:
+                merge()
+                self.collector.close_client(client_id, event.wall_us, event.mono_us)
+                answer.end = EndReason.OK
+                self._close_stream(event.stream, event.wall_us, event.mono_us)
+        merge()
+        return answers
+
+    def flushed(self, event: Flushed) -> tuple[RolledUp, int]:
+        """Roll up; the rows go into the outbox, whose stamp after it is returned too."""
+        self.last_wall_us = event.wall_us
+        rolled_up = self.collector.flush(event.now_us, event.mono_us)
+        return rolled_up, self.outbox.add(rolled_up.rows)
+
+    def _started(self, event: Started, last_wall_us: int) -> None:
+        self.collector.restart(event.rules, event.wall_us, event.mono_us, last_wall_us)
+        self.outbox.max_clock_skew_us = self.quarantine.max_clock_skew_us = event.rules.max_clock_skew_us
+        self._clients.clear()
+        self._streams.clear()
+        self.tally = Tally(abandoned_before=self.collector.abandoned)
+
+    def _came(self, event: Came) -> dict[int, Answer]:
+        answers = {}
+        older = self._streams.get(event.client_id)
+        if older is not None:
+            del self._clients[older]
+            answers[older] = Answer(
+                end=EndReason.ABORTED,
+                detail=f"a newer stream took over client_id {event.client_id!r}; a client_id is for one process alone",
+            )
+        self._clients[event.stream] = event.client_id
+        self._streams[event.client_id] = event.stream
+        self.next_stream = max(self.next_stream, event.stream + 1)
+        self.collector.came(event.client_id, event.wall_us, event.mono_us)
+        answers[event.stream] = Answer(greeting=self._client(event.client_id).applied_sequence)
+        return answers
+
+    def _is_next(self, client: Client, request: Request) -> bool:
+        if request.client_id and request.client_id != client.client_id:
+            raise BrokenMessage(
+                f"client_id changed to {request.client_id!r}; expected {client.client_id!r} or none on this stream"
+            )
+        sequence, applied = request.sequence, client.applied_sequence
+        if request.batch is None:
+            if sequence:
+                raise BrokenMessage(f"batch {sequence} is empty; expected 1 to 10000 reports, or sequence 0 with none")
+            if not request.closing:
+                raise BrokenMessage("a message without a batch; only the first of a stream and a closing one may be so")
+            return False
+        if not sequence:
+            raise BrokenMessage("the batch has sequence 0; expected numbers from 1")
+        if sequence <= applied:
+            if not client.is_same(sequence, request.digest):
+                raise _UsedTwice(
+                    f"batch {sequence} of client_id {client.client_id!r} was applied with other content, or too long ago "
+                    f"to tell (the last is {applied}); the client_id is in use twice, make it from random bits at each start"
+                )
+            return False
+        if applied and sequence != applied + 1:
+            raise BrokenMessage(f"batch {sequence} leaves a gap; expected {applied + 1}")
+        return True
+
+    def _client(self, client_id: str) -> Client:
+        client = self.collector.clients.get(client_id)
+        assert client is not None, "a client with an open stream is never forgotten"
+        return client
+
+    def _close_stream(self, stream: int, wall_us: int, mono_us: int) -> None:
+        client_id = self._clients.pop(stream, None)
+        if client_id is not None:
+            del self._streams[client_id]
+            self.collector.went(client_id, wall_us, mono_us)
+
+
+class _UsedTwice(BrokenMessage):
+    """A number was used before, with other content."""
