@@ -1,0 +1,103 @@
+"""Do the settings fit each other and this host, and which of them are allowed but unwise?"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from appstatsd.addresses import TcpAddress
+from appstatsd.settings import Settings, SettingsError, Tls
+
+_MINUTE_US: Final = 60_000_000
+
+
+def check(settings: Settings) -> None:
+    """See whether the settings fit each other.
+
+    Raises:
+        SettingsError: two of them exclude each other, or a file that they name does not serve.
+    """
+    _check_addresses(settings)
+    _check_tls(settings)
+    _check_order(settings)
+
+
+def unwise(settings: Settings) -> list[str]:
+    """What is allowed but likely to be regretted, a sentence each."""
+    found = []
+
+    def add(name: str, why: str) -> None:
+        source = settings.sources[name]
+        found.append(f"setting {name} ({source.where}) is {source.text}: {why}")
+
+    if settings.rollup_window_us != _MINUTE_US:
+        add("rollup-window", "readers that count the minutes that rows touch count too many; 1m is what they expect")
+    if settings.report_interval_us > 4 * _MINUTE_US:
+        add("report-interval", "workspaces in use may look idle for so long; at most 4m is advised")
+    if settings.client_grace_us > 60 * _MINUTE_US:
+        add("client-grace", "sessions of a client that died seem in use for so long; at most 1h is advised")
+    if settings.enable_test_clock:
+        add("enable-test-clock", "rows are written only when Flush is called, and it may say what time it is")
+    return found
+
+
+def _check_addresses(settings: Settings) -> None:
+    listen = settings.sources["listen"]
+    if len(set(settings.listen)) < len(settings.listen):
+        raise SettingsError("listen", listen, "an address stands there twice; allowed is each once")
+    if settings.admin_listen in settings.listen:
+        admin = settings.sources["admin-listen"]
+        raise SettingsError("admin-listen", admin, f"allowed is an address that is not in listen ({listen.where})")
+    if settings.tls is not None:
+        return
+    for name, addresses in (("listen", settings.listen), ("admin-listen", (settings.admin_listen,))):
+        for address in addresses:
+            if isinstance(address, TcpAddress) and not address.loopback:
+                wrong = (
+                    f"{address} can be reached from other hosts, which is allowed only with tls-cert, tls-key and "
+                    "tls-client-ca; else allowed are unix:PATH and loopback addresses"
+                )
+                raise SettingsError(name, settings.sources[name], wrong)
+
+
+def _check_tls(settings: Settings) -> None:
+    files = {"tls-cert": settings.tls_cert, "tls-key": settings.tls_key, "tls-client-ca": settings.tls_client_ca}
+    missing = [name for name, path in files.items() if path is None]
+    for name, path in files.items():
+        if path is None:
+            continue
+        if missing:
+            raise SettingsError(name, settings.sources[name], f"{' and '.join(missing)} must be set too")
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise SettingsError(name, settings.sources[name], f"the file cannot be read: {error.strerror}") from None
+    if settings.tls is not None:
+        _check_certificates(settings, settings.tls)
+
+
+def _check_certificates(settings: Settings, tls: Tls) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: b"")
+    except (ssl.SSLError, ValueError):
+        wrong = f"it must be the unencrypted PEM key of the first certificate in tls-cert ({tls.cert}), also PEM"
+        raise SettingsError("tls-key", settings.sources["tls-key"], wrong) from None
+    try:
+        context.load_verify_locations(tls.client_ca)
+    except ssl.SSLError:
+        wrong = "allowed is a file with one or more PEM certificates"
+        raise SettingsError("tls-client-ca", settings.sources["tls-client-ca"], wrong) from None
+
+
+def _check_order(settings: Settings) -> None:
+    """Some values must not be larger than others."""
+    for smaller, small, larger, large in (
+        ("pool-min-size", settings.pool_min_size, "pool-max-size", settings.pool_max_size),
+        ("client-grace", settings.client_grace_us, "client-retention", settings.client_retention_us),
+        ("rollup-window", settings.rollup_window_us, "max-session-age", settings.max_session_age_us),
+    ):
+        if small > large:
+            other = settings.sources[larger]
+            wrong = f"allowed is at most {larger}, which is {other.text} ({other.where})"
+            raise SettingsError(smaller, settings.sources[smaller], wrong)

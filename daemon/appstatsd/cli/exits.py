@@ -1,0 +1,26 @@
+"""How does a command end: its exit status, and the one line that says why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appstatsd.errors import AppstatsdError
+
+OK: Final = 0
+FAILED: Final = 1
+"""The command could not do what it was asked to."""
+WRONG: Final = 2
+"""The command line or a setting is wrong; nothing was tried. A service manager need not start it again."""
+NO_DAEMON: Final = 69
+"""No daemon answers (EX_UNAVAILABLE of sysexits.h)."""
+INTERRUPTED: Final = 130
+"""Ended from the keyboard, as shells count it."""
+
+
+class Failed(AppstatsdError):
+    """A command cannot go on; the text is one line for people."""
+
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(" ".join(text.split()))
+        self.status = status
+        """What the process ends with."""

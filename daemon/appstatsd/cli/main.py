@@ -1,0 +1,111 @@
+"""Where a command line becomes a command, and what went wrong becomes one line and an exit status.
+
+Invariant: nobody who types a command sees a traceback, and no process list shows a password for longer than it takes to
+start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from appstatsd.cli import exits
+from appstatsd.cli.check_config import check_config
+from appstatsd.cli.flush import flush
+from appstatsd.cli.migrate import migrate
+from appstatsd.cli.quarantine import quarantine
+from appstatsd.cli.serve import serve
+from appstatsd.cli.status import status
+from appstatsd.cli.version import version
+from appstatsd.errors import AppstatsdError
+from appstatsd.settings import SettingsError
+
+_HIDDEN_URL: Final = "_APPSTATSD_HIDDEN_DATABASE_URL"
+_LIKE_A_PASSWORD: Final = re.compile(r"//[^/?#@]*:.*@|password", re.IGNORECASE)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit status: 0 done, 1 not done, 2 wrong command line or setting, 69 no daemon answers. "
+    'Shell completion: eval "$(_APPSTATSD_COMPLETE=bash_source appstatsd)", likewise for zsh and fish.',
+)
+def cli() -> None:
+    """Collect workspace app sessions from reverse proxies and write them to PostgreSQL.
+
+    Settings come from flags, APPSTATSD_* environment variables and a TOML file (--config), in that order, each under
+    the same name: --report-interval, APPSTATSD_REPORT_INTERVAL, report-interval.
+    """
+
+
+for _command in (serve, migrate, status, flush, quarantine, check_config, version):
+    cli.add_command(_command)
+
+
+def main() -> int:
+    """Run the command that the process was started with; the exit status."""
+    try:
+        _hide_password()
+        result = cli.main(prog_name="appstatsd", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exits.OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return exits.WRONG
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "appstatsd"
+        return _say(f"{error.format_message()} (see `{command} --help`)", exits.WRONG)
+    except click.Abort:
+        return _say("interrupted", exits.INTERRUPTED)
+    except SettingsError as error:
+        return _say(str(error), exits.WRONG)
+    except exits.Failed as error:
+        return _say(str(error), error.status)
+    except AppstatsdError as error:
+        return _say(str(error), exits.FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; keep the interpreter from trying again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
+    except Exception as error:  # The main thread's outermost frame.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        return _say(f"this is a bug, please report it: {type(error).__name__} at {where}: {error}", exits.FAILED)
+
+
+def _say(text: str, status: int) -> int:
+    click.echo(f"appstatsd: {' '.join(text.split())}", err=True)
+    return status
+
+
+def _hide_password() -> None:
+    """Start anew with a database URL out of the process list, where everybody could read its password."""
+    place = _place_of_url(sys.argv)
+    if place is None:
+        return
+    before, url = place
+    hidden = os.environ.pop(_HIDDEN_URL, None)
+    if hidden is not None:
+        sys.argv[before] = sys.argv[before].removesuffix("***") + hidden
+    elif _LIKE_A_PASSWORD.search(url):
+        own = len(sys.orig_argv) - len(sys.argv)
+        arguments = list(sys.orig_argv)
+        arguments[own + before] = arguments[own + before].removesuffix(url) + "***"
+        os.execve(sys.executable, arguments, {**os.environ, _HIDDEN_URL: url})  # noqa: S606
+
+
+def _place_of_url(arguments: Sequence[str]) -> tuple[int, str] | None:
+    """Which argument holds --database-url's value, and the value; the last one, as it is what counts."""
+    found = None
+    for place, argument in enumerate(arguments):
+        if argument.startswith("--database-url="):
+            found = place, argument.removeprefix("--database-url=")
+        elif argument == "--database-url" and place + 1 < len(arguments):
+            found = place + 1, arguments[place + 1]
+    return found

@@ -1,0 +1,42 @@
+"""`appstatsd serve`: run the daemon in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from appstatsd.cli import exits
+from appstatsd.cli.options import SettingsCommand, with_settings
+from appstatsd.errors import AppstatsdError
+from appstatsd.settings import Settings
+
+
+@click.command(cls=SettingsCommand)
+@with_settings()
+def serve(settings: Settings) -> int:
+    """Run the daemon in the foreground.
+
+    Prints `ready` with its addresses once it accepts streams. Logs go to standard error. SIGTERM and SIGINT stop it,
+    SIGHUP reloads what can change.
+    """
+    # gRPC's own messages on standard error are no events; what matters of them comes as errors of its calls.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import structlog
+
+    from appstatsd.observe.logging import configure
+
+    configure(settings.log_level, settings.log_format, sys.stderr)
+    log = structlog.get_logger("appstatsd.serve")
+    for warning in settings.warnings:
+        log.warning("Unwise setting", warning=warning)
+    try:
+        from appstatsd.daemon import run
+
+        return run(settings)
+    except AppstatsdError as error:
+        log.critical("The daemon cannot go on", error=str(error))
+    except Exception:  # The main thread's outermost frame, and the only one that has the log.
+        log.critical("The daemon ends on an error that nobody foresaw; please report it", exc_info=True)
+    return exits.FAILED
