@@ -83,7 +83,7 @@ class PostgresServer:
         settings = [
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
-            f'unix_socket_directories="{self.data}"',
+            f'unix_socket_directories="{self.data}"' if self._has_socket else "unix_socket_directories=",
             "fsync=off",
             "shared_buffers=16MB",
             "max_connections=60",
@@ -150,9 +150,13 @@ class PostgresServer:
         self._process = self._reader = None
         assert gone, f"PostgreSQL did not end on {number.name}:\n" + "\n".join(self.log[-20:])
 
+    @property
+    def _has_socket(self) -> bool:
+        return len(f"{self.data}/.s.PGSQL.{self.port}") <= 107
+
     def url(self, database: str = "postgres", *, tcp: bool = False) -> str:
-        """Where clients find it: through the unix socket, or through TCP."""
-        if tcp:
+        """Where clients find it: through the unix socket (where its path is not too long for one), or through TCP."""
+        if tcp or not self._has_socket:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
         return f"postgresql://postgres@/{database}?host={quote(str(self.data), safe='')}&port={self.port}"
 

@@ -24,7 +24,14 @@ from urllib.parse import quote
 import structlog
 
 from appstatsd.store import launch
-from appstatsd.store.embedded_folder import ENVIRONMENT, PORT, EmbeddedFolder, find_identity, find_programs
+from appstatsd.store.embedded_folder import (
+    ENVIRONMENT,
+    PORT,
+    EmbeddedFolder,
+    EmbeddedPostgresRefused,
+    find_identity,
+    find_programs,
+)
 
 _SETTINGS = (
     "listen_addresses=",
@@ -187,7 +194,7 @@ class EmbeddedPostgres:
         if self._stopping.is_set():  # `stop` may have looked for the process just before
             process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        last = deque[str](maxlen=5)
+        last = deque[str](maxlen=8)
         with process.stderr:
             for line in process.stderr:
                 self._heard(line.rstrip(), last)
@@ -196,11 +203,11 @@ class EmbeddedPostgres:
 
     def _heard(self, line: str, last: deque[str]) -> None:
         kind = line.split(":", 1)[0]
-        if kind in ("WARNING", "ERROR", "FATAL", "PANIC", "HINT"):
-            last.append(line)
+        last.append(line)
         say = self._log.warning if kind in ("WARNING", "FATAL", "PANIC") else self._log.debug
         say("PostgreSQL says", line=line)
         if kind == "LOG" and line.endswith(_READY):
+            last.clear()
             self._ready = True
             self._settled.set()
 
@@ -249,4 +256,7 @@ class EmbeddedPostgres:
                     raise _Stopped
                 if (lock := folder.server_lock()) is not None:
                     return lock
-        raise TimeoutError(f"processes of an earlier server still use {folder.data}")
+        raise EmbeddedPostgresRefused(
+            f"processes of an earlier server still use {folder.data} and cannot be ended: look for them (fuser"
+            f" {folder.path / 'server.lock'}) and end them"
+        )

@@ -2,7 +2,7 @@
 
 Everything is in one folder beside the state directory, `STATE_DIR-postgres`, which is the daemon's alone (0700):
     data/             PostgreSQL's own; of its account (0700); appears whole, by a rename, or not at all
-    socket/           where it listens; of its account (0700); a link elsewhere where this path is too long
+    socket/           where it listens; of its account (0700); a link elsewhere where this path is too long or has a comma
     owner.lock        held by the daemon
     server.lock       held by every process of the server: free means that none is left, whoever was killed how
     pg_hba.conf, pg_ident.conf   written anew at each start
@@ -77,7 +77,7 @@ class EmbeddedFolder:
     account: tuple[int, int] | None
     """The uid and gid that PostgreSQL runs as; None: the daemon's own."""
     short_dir: Path
-    """Where a folder for the socket is made when `path` is too long for one."""
+    """Where a folder for the socket is made when a socket cannot be below `path`."""
 
     @property
     def data(self) -> Path:
@@ -104,7 +104,8 @@ class EmbeddedFolder:
 
     def server_lock(self) -> int | None:
         """Take the lock that says that no process of the server is left; None while one is. To be closed."""
-        lock = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with _explained(f"cannot use {self.path}, the folder of the embedded PostgreSQL"):
+            lock = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
         if _take(lock):
             return lock
         os.close(lock)
@@ -204,16 +205,20 @@ class EmbeddedFolder:
 
     def _provide_socket_folder(self) -> None:
         folder = self.path / "socket"
-        if len(os.fsencode(folder / _SOCKET_NAME)) > _SOCKET_PATH_BYTES:
-            if folder.is_symlink() and folder.exists() and self._is_ours(folder.readlink().parent):
+        if folder.is_symlink():
+            if folder.exists() and self._is_ours(folder.readlink().parent):
                 return
-            short = Path(tempfile.mkdtemp(prefix="appstatsd-", dir=self.short_dir)) / "socket"
-            self._private_folder(short)
-            folder.unlink(missing_ok=True)
-            folder.symlink_to(short)
-        elif not folder.exists():
-            self._private_folder(folder)
-        self._demand_private(folder, self._account_uid())
+            folder.unlink()
+        if len(os.fsencode(folder / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES and "," not in str(folder):
+            if not folder.exists():
+                self._private_folder(folder)
+            self._demand_private(folder, self._account_uid())
+            return
+        if folder.exists():  # from before our folder was moved to this path
+            shutil.rmtree(folder)
+        short = Path(tempfile.mkdtemp(prefix="appstatsd-", dir=self.short_dir)) / "socket"
+        self._private_folder(short)
+        folder.symlink_to(short)
 
     def _is_ours(self, folder: Path) -> bool:
         try:

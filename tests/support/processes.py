@@ -1,0 +1,34 @@
+"""Do the processes that a test has caused still live, and when are they gone? Without sleeping."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Watched:
+    """Some processes, from now on until each has ended; their numbers may be used again meanwhile."""
+
+    def __init__(self, *pids: int) -> None:
+        self._handles = {pid: os.pidfd_open(pid) for pid in pids}
+
+    def living(self, seconds: float = 0.0) -> list[int]:
+        """Which of them live still, after having waited up to `seconds` for the end of each."""
+        poll = select.poll()
+        left = []
+        for pid, handle in self._handles.items():
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                left.append(pid)
+            poll.unregister(handle)
+        return left
+
+    def close(self) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
