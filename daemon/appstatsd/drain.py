@@ -19,7 +19,7 @@ import structlog
 
 from appstatsd.clock import Clock
 from appstatsd.collect.rollup import Flushed as RolledUp
-from appstatsd.events import Event, Flushed, Received
+from appstatsd.events import Event, Flushed, Quarantined, QuarantineRetried, Received, Written
 from appstatsd.ledger import Answer, Ledger
 
 MAX_DRAIN_BYTES: Final = 16 << 20
@@ -66,6 +66,8 @@ class _Stop:
     pass
 
 
+_CHANGES_OUTBOX: Final = (Written, Quarantined, QuarantineRetried)
+
 _Item = Event | FlushCall | Question | _Stop
 
 
@@ -82,6 +84,7 @@ class Drain:
         flush_interval_us: int,
         answer: Callable[[dict[int, Answer]], None],
         rolled_up: Callable[[RolledUp], None],
+        outbox_changed: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Make a drain that does not run yet.
@@ -94,6 +97,7 @@ class Drain:
             flush_interval_us: How long after a flush of the timer's the next one comes.
             answer: Takes what the streams are told, by number of the stream.
             rolled_up: Is called after each roll-up, when its rows are in the outbox.
+            outbox_changed: Is called when rows came into the outbox, or left it.
             failed: Is called when the drain can't go on; the daemon must end.
         """
         self._ledger = ledger
@@ -103,6 +107,7 @@ class Drain:
         self._next_flush_us = None if first_flush_us is None else clock.mono_us() + first_flush_us
         self._answer = answer
         self._rolled_up = rolled_up
+        self._outbox_changed = outbox_changed
         self._failed = failed
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drain")
@@ -169,6 +174,8 @@ class Drain:
             for call in calls:
                 if call.as_of_us == as_of_us:
                     call.rolled_up(stamp)
+        if flushes or any(isinstance(event, _CHANGES_OUTBOX) for event in events):
+            self._outbox_changed()
         for item in items:
             if isinstance(item, Question):
                 item.ask(self._ledger)

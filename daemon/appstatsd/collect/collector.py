@@ -18,6 +18,7 @@ from appstatsd.collect import presence, rollup
 from appstatsd.collect.accept import accept
 from appstatsd.collect.batch import Arrival, Rejection
 from appstatsd.collect.clients import Clients
+from appstatsd.collect.columns import Ints
 from appstatsd.collect.rollup import Flushed
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.state import State
@@ -93,6 +94,19 @@ class Collector:
         """How many of them have no end."""
         with self._lock:
             return int(np.count_nonzero(self._state.sessions.live()))
+
+    def live_by_client(self) -> Ints:
+        """By number of a client, how many sessions without an end belong to it."""
+        with self._lock:
+            sessions = self._state.sessions
+            owners = sessions.client[: sessions.used][sessions.live()]
+            return np.bincount(owners, minlength=len(self._state.clients.table))
+
+    @property
+    def last_now_us(self) -> int:
+        """What the last flush took for now; 0: there was none."""
+        with self._lock:
+            return self._state.last_now_us
 
     @property
     def groups(self) -> int:

@@ -14,7 +14,8 @@ import grpc
 
 from appstatsd.clock import Clock
 from appstatsd.collect.apps import AGENT, METHOD, USER, WORKSPACE, slug_or_port
-from appstatsd.deliver.deliverer import Deliverer, FlushOutcome
+from appstatsd.deliver.asks import FlushOutcome
+from appstatsd.deliver.deliverer import Deliverer
 from appstatsd.deliver.quarantine import Quarantined
 from appstatsd.drain import Drain, FlushCall, Question
 from appstatsd.events import QuarantineDropped, QuarantineRetried
@@ -81,14 +82,13 @@ class Admin:
                 "as_of_unix_nano is set, and the daemon runs without --enable-test-clock; leave it out",
             )
         outcome = await self.flush_now(as_of_us)
-        if outcome.error:
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, outcome.error)
+        if outcome.error is not None:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(outcome.error))
         return wire.FlushResponse(rows_written=outcome.rows_written, backlog_rows=outcome.backlog_rows)
 
-    async def flush_now(self, as_of_us: int | None = None, timeout_us: int | None = None) -> FlushOutcome:
-        """Roll up, and wait until every row is in the database, or can't be."""
-        limit_us = self._flush_timeout_us if timeout_us is None else timeout_us
-        deadline = (self._clock.mono_us() + limit_us) / 1_000_000
+    async def flush_now(self, as_of_us: int | None) -> FlushOutcome:
+        """Roll up, and wait until every row is in the database, or can't be; no longer than a flush may take."""
+        deadline = (self._clock.mono_us() + self._flush_timeout_us) / 1_000_000
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[FlushOutcome] = loop.create_future()
 
@@ -116,7 +116,6 @@ class Admin:
         ids, unknown = await self._chosen(request, context)
         self._drain.put(QuarantineRetried(ids, self._clock.wall_us()))
         await self._ask(_nothing)  # which is answered after the event
-        self._deliverer.kick()
         return wire.RetryQuarantineResponse(rows_retried=len(ids), unknown_ids=unknown)
 
     async def drop_quarantine(

@@ -1,0 +1,244 @@
+"""Which parts make the daemon, and in which order do they start and stop?
+
+The map: the only module that knows all of them. A report comes in at `ingest`, waits for the `drain`, changes the
+`ledger`; its row waits in the ledger's outbox until the `deliverer` has taken it to the `store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+import grpc
+import structlog
+
+from appstatsd.addresses import Address
+from appstatsd.clock import Clock, SystemClock
+from appstatsd.collect.rollup import Flushed as RolledUp
+from appstatsd.deliver.deliverer import Deliverer
+from appstatsd.drain import Drain, Forgetful
+from appstatsd.errors import AppstatsdError, StoreUnavailable
+from appstatsd.events import Quarantined, Started, Written
+from appstatsd.ingest.admin import Admin
+from appstatsd.ingest.reports import ReportStreams
+from appstatsd.ingest.server import QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
+from appstatsd.journal.files import DiskFiles, own
+from appstatsd.ledger import Ledger
+from appstatsd.observe.status import StatusPage
+from appstatsd.settings import Settings
+from appstatsd.store.embedded import EmbeddedPostgres
+from appstatsd.store.own_database import OwnDatabase, Store
+from appstatsd.store.schema import LastUsedAt
+from appstatsd.store.writer import PostgresReporter
+
+STOP_SECONDS = 15.0
+"""How long a clean stop may take for its flushes and for ending the streams."""
+
+
+class DaemonFailed(AppstatsdError):
+    """The daemon had to end; the log says why."""
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT; the exit status.
+
+    Raises:
+        AppstatsdError: it can't start, or can't go on; the text says why and what to do.
+    """
+    files = DiskFiles(settings.state_dir)
+    own(files)
+    try:
+        return asyncio.run(_serve(settings))
+    finally:
+        files.close()
+
+
+async def _serve(settings: Settings) -> int:
+    return await Daemon(settings, SystemClock()).run()
+
+
+class Daemon:
+    """All parts of one daemon, from its start to its stop."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._log = structlog.get_logger("appstatsd")
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._drain_runs = False
+        self._servers: list[Server] = []
+        self._store = _store(settings)
+        self._ledger = Ledger(settings.rules())
+        self._deliverer = Deliverer(
+            self._ledger.outbox,
+            self._store,
+            batch_size=settings.batch_size,
+            on_written=lambda serials, stamp: self._drain.put(Written(serials, stamp, clock.wall_us())),
+            on_quarantined=lambda serial, stamp, refused: self._drain.put(
+                Quarantined(serial, stamp, refused.message, refused.sqlstate, clock.wall_us())
+            ),
+            wall_us=clock.wall_us,
+        )
+        self._drain = Drain(
+            self._ledger,
+            Forgetful(),
+            clock,
+            first_flush_us=None if settings.enable_test_clock else _phase_us(settings),
+            flush_interval_us=settings.report_interval_us,
+            answer=lambda answers: self._streams.answer(answers),
+            rolled_up=self._rolled_up,
+            outbox_changed=self._deliverer.kick,
+            failed=self._failed,
+        )
+
+    async def run(self) -> int:
+        """Start, serve, and stop; the exit status."""
+        self._loop = asyncio.get_running_loop()
+        self._streams = ReportStreams(
+            self._drain.put, self._clock, first_stream=self._ledger.next_stream, max_streams=self._settings.max_streams
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled)
+        try:
+            self._start_writing()
+            await self._start_serving()
+            await self._stopping.wait()
+        finally:
+            await self._stop()
+        if self._failure is not None:
+            raise DaemonFailed(f"the daemon ends, since it can't go on: {self._failure}") from self._failure
+        return 0
+
+    def _start_writing(self) -> None:
+        self._store.open()
+        # An embedded server takes a while to start; nothing else waits for it.
+        self._prober = threading.Thread(target=self._probe, name="database-start")
+        self._prober.start()
+        self._deliverer.start()
+        self._drain.start()
+        self._drain_runs = True
+
+    def _probe(self) -> None:
+        try:
+            self._store.probe()
+        except StoreUnavailable as error:
+            self._log.warning("The database takes no rows yet", error=str(error))
+
+    async def _start_serving(self) -> None:
+        settings = self._settings
+        self._admin = Admin(
+            self._drain,
+            self._deliverer,
+            self._clock,
+            StatusPage(
+                self._deliverer,
+                self._clock,
+                open_streams=lambda: self._streams.open,
+                database_url=lambda: self._store.shown_url,
+                journal_bytes=lambda: 0,
+                journal_damage=lambda: "",
+            ),
+            flush_timeout_us=settings.flush_timeout_us,
+            test_clock=settings.enable_test_clock,
+        )
+        stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
+            "StreamReports",
+            grpc.stream_stream_rpc_method_handler(self._streams.handle),
+        )
+        rights = SocketRights(settings.socket_mode, settings.socket_gid)
+        if settings.admin_listen is None:
+            reports = Server(self._admin.services(stream), rights, settings.tls)
+            reports.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
+        else:
+            reports = Server([handlers(REPORT_SERVICE, dict([stream]))], rights, settings.tls)
+            admin = Server(self._admin.services(), rights, settings.tls)
+            admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
+            self._servers.append(admin)
+        self._servers.append(reports)
+        self._drain.put(Started(settings.rules(), self._clock.wall_us(), self._clock.mono_us()))
+        addresses: list[Address] = []
+        for server in self._servers:
+            for name in ("", REPORT_SERVICE):
+                await server.set_health(name, serving=True)
+            wanted = settings.listen if server is reports else (settings.admin_address,)
+            addresses += await server.start(wanted)
+        shown = " ".join(str(address) for address in addresses)
+        print(f"ready {shown}", flush=True)  # noqa: T201 -- whoever started the daemon waits for it
+        self._log.info("Ready", addresses=shown, state_dir=str(settings.state_dir), durability=settings.durability)
+
+    async def _stop(self) -> None:
+        """Flush while still serving, end the streams, flush what came in meanwhile, then take the sockets away."""
+        deadline_s = self._clock.mono_us() / 1_000_000 + STOP_SECONDS
+        if self._servers and self._failure is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._last_flush()
+                    self._streams.refuse("the daemon stops; it will be back", retry_delay_ms=1000)
+                    await self._streams.closed()
+                    await self._last_flush()
+        for server in self._servers:
+            await server.stop(grace_seconds=0)
+        if self._drain_runs:
+            self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
+            self._drain.stop()
+        self._store.close()
+        self._prober.join()
+        self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
+
+    async def _last_flush(self) -> None:
+        # Under a test clock no time passes but what the test says.
+        as_of_us = self._ledger.collector.last_now_us or None if self._settings.enable_test_clock else None
+        outcome = await self._admin.flush_now(as_of_us)
+        if outcome.error is not None:
+            self._log.warning(
+                "The last rows could not be written", backlog_rows=outcome.backlog_rows, error=str(outcome.error)
+            )
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            self._log.warning("Stopping at once, as asked for a second time")
+            logging.shutdown()
+            os._exit(1)
+        self._stopping.set()
+
+    def _failed(self, failure: BaseException) -> None:
+        self._failure = failure
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _rolled_up(self, rolled_up: RolledUp) -> None:
+        if rolled_up.stepped_back_us:
+            self._log.warning(
+                "The clock stepped back by more than --max-clock-skew, and is followed",
+                seconds=rolled_up.stepped_back_us / 1_000_000,
+            )
+
+
+def _store(settings: Settings) -> Store:
+    def connect(url: str) -> Store:
+        return PostgresReporter(
+            url,
+            pool_min_size=settings.pool_min_size,
+            pool_max_size=settings.pool_max_size,
+            flush_timeout_seconds=settings.flush_timeout_seconds,
+            max_clock_skew_us=settings.max_clock_skew_us,
+            last_used_at=LastUsedAt(settings.last_used_at),
+        )
+
+    if settings.database_url is not None:
+        return connect(settings.database_url.text)
+    return OwnDatabase(EmbeddedPostgres(settings.state_dir), connect)
+
+
+def _phase_us(settings: Settings) -> int:
+    """How long after the start the first flush comes: another part of the interval for each daemon of a fleet."""
+    name = f"{socket.gethostname()}\0{settings.state_dir}".encode()
+    part = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())
+    return part * settings.report_interval_us >> 64
