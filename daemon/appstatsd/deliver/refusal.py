@@ -1,0 +1,209 @@
+"""Which rows are sent next, and who is to blame where the database refuses what is in them: a row, or the table?
+
+A refused batch is halved until rows are refused alone. Such a row is a *suspect*: it goes behind all others. It is to
+blame, and goes to quarantine, when it has been refused alone, another row has been committed after that, and it has then
+been refused alone once more. One refusal is not enough: a constraint that refuses everything, and is added or taken away
+while a batch is searched, would cost rows that have nothing wrong with them.
+
+Where nothing else waits, the row that was committed last, if that was in the same pass, is sent once more as a *witness*.
+It can do no harm: nothing was written after it, and a row that is written twice is as good as written once.
+
+Invariant: without a commit nothing is quarantined. And where everything is refused the search ends soon: after a number of
+refusals without a commit the witness, or a few rows from all over the outbox, are tried. When these are refused too,
+the table is taken to be wrong until the next attempt; that one tries others, since suspects are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from appstatsd.collect.rows import Rows
+from appstatsd.deliver.outbox import Outbox, Waiting
+from appstatsd.errors import RowsRefused, StoreUnavailable
+
+PATIENCE: Final = 8
+"""Refusals without a commit, beside those that it takes to come down to one row, before others are tried."""
+
+PROBES: Final = 8
+"""How many others are tried."""
+
+
+class TableRefuses(StoreUnavailable):
+    """Two or more rows wait, and the database refuses each that was tried: it is the table that is wrong."""
+
+    def __init__(self, refusal: RowsRefused, waiting: int) -> None:
+        super().__init__(
+            f"the table refuses every row that was tried, {waiting} wait: {refusal.message}",
+            refusal.sqlstate,
+            "nothing is quarantined; change what refuses them (a constraint, a trigger, a column), "
+            "and they are written without further ado",
+        )
+
+
+class OnlyRowRefused(StoreUnavailable):
+    """The only row that waits is refused. Whether the row or the table is wrong shows when the next one comes."""
+
+    def __init__(self, refusal: RowsRefused) -> None:
+        super().__init__(
+            f"the only row that waits is refused: {refusal.message}",
+            refusal.sqlstate,
+            "it goes to quarantine when another row has been committed and it is refused again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    refusal: RowsRefused
+    commits: int
+    """How many commits there had been when the row was refused."""
+
+
+class Sifter:
+    """Sends the rows of an outbox in their order, and sifts out those that are refused.
+
+    Used by one thread. It remembers how far it has come, so no row is sent twice because the outbox has not heard yet.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        batch_size: int,
+        send: Callable[[Rows], None],
+        committed: Callable[[Waiting], None],
+        blamed: Callable[[Waiting, RowsRefused], None],
+    ) -> None:
+        self._outbox = outbox
+        self._batch_size = batch_size
+        self._send = send
+        """Commits rows, or raises RowsRefused or StoreUnavailable."""
+        self._committed = committed
+        """Hears of rows that were committed."""
+        self._blamed = blamed
+        """Hears of one row that is to be quarantined."""
+        self.position = 0
+        """All rows up to this serial have been sent, and are suspects where they were not committed."""
+        self._suspects: dict[int, _Suspicion] = {}  # by serial
+        self._commits = 0
+        self._refusals = 0  # since the last commit or quarantined row
+        self._last_refusal = RowsRefused("")
+        self._witness: Rows | None = None
+
+    def idle(self) -> bool:
+        """Whether there is nothing to send."""
+        return not self._suspects and not self._unsent()
+
+    def step(self) -> None:
+        """Send one batch, and search it where it is refused.
+
+        Raises:
+            TableRefuses: nothing that was tried lately was committed; some of the batch may not have been tried.
+            OnlyRowRefused: nothing else waits.
+            StoreUnavailable: as it came from the database; some of the batch may have been committed.
+        """
+        try:
+            due = self._due()[: self._batch_size]
+            batch = self._outbox.peek(self._batch_size, self.position, self._suspects)
+            if len(due) == self._batch_size or not len(batch):
+                self._try_again(due)
+            else:
+                self._sift(batch)
+                self.position = int(batch.serials[-1])
+            if self._stuck() and not self._witnessed():
+                raise self._all_refused()
+        except StoreUnavailable:
+            self._witness = None
+            if self._stuck():
+                self._begin_anew()
+            raise
+        if self.idle():
+            self._witness = None
+
+    def _unsent(self) -> bool:
+        return len(self._outbox.peek(1, self.position, self._suspects)) > 0
+
+    def _due(self) -> list[int]:
+        """The suspects since whose refusal another row was committed."""
+        return sorted(serial for serial, each in self._suspects.items() if each.commits < self._commits)
+
+    def _stuck(self) -> bool:
+        """Whether nothing is left but suspects of which no commit says whether they are to blame."""
+        return bool(self._suspects) and not self._due() and not self._unsent()
+
+    def _all_refused(self) -> StoreUnavailable:
+        waiting = len(self._outbox)
+        return TableRefuses(self._last_refusal, waiting) if waiting > 1 else OnlyRowRefused(self._last_refusal)
+
+    def _begin_anew(self) -> None:
+        """Send the suspects as if they were new, for the table may have been put right; and others of them first."""
+        self.position = min(self.position, min(self._suspects) - 1)
+        self._suspects.clear()
+
+    def _try_again(self, due: list[int]) -> None:
+        batch = self._outbox.pick(due)
+        for gone in set(due).difference(batch.serials.tolist()):
+            del self._suspects[gone]  # the outbox has now heard that it had been committed before
+        if len(batch):
+            self._sift(batch)
+
+    def _sift(self, batch: Waiting) -> None:
+        patience = PATIENCE + len(batch).bit_length()
+        parts = [batch]
+        while parts:
+            if self._refusals >= patience and not self._witnessed():
+                self._probe(int(batch.serials[0]) - 1)
+            part = parts.pop()
+            if self._try(part.rows):
+                self._committed(part)
+                if self._suspects:
+                    for serial in part.serials.tolist():
+                        self._suspects.pop(serial, None)
+            elif len(part) > 1:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+            else:
+                self._refused_alone(part)
+
+    def _probe(self, after_serial: int) -> None:
+        """Try rows from all over the outbox, the newest first, until one is committed.
+
+        That one is sent again in its turn, so nobody is told.
+        """
+        if self._witness is None:
+            sample = self._outbox.sample(PROBES, after_serial, self._suspects)
+            for place in range(len(sample) - 1, -1, -1):
+                row = sample[place : place + 1]
+                if self._try(row.rows):
+                    return
+                self._refused_alone(row)
+        raise self._all_refused()
+
+    def _witnessed(self) -> bool:
+        """Whether there is a witness and the database still takes it."""
+        return self._witness is not None and self._try(self._witness)
+
+    def _try(self, rows: Rows) -> bool:
+        """Whether these rows were committed; else the content of one of them was refused."""
+        try:
+            self._send(rows)
+        except RowsRefused as refusal:
+            self._refusals += 1
+            self._last_refusal = refusal
+            return False
+        self._refusals = 0
+        self._commits += 1
+        self._witness = rows.take(np.array([0]))
+        return True
+
+    def _refused_alone(self, row: Waiting) -> None:
+        [serial] = row.serials.tolist()
+        known = self._suspects.get(serial)
+        if known is not None and known.commits < self._commits:
+            del self._suspects[serial]
+            self._refusals = 0
+            self._blamed(row, self._last_refusal)
+        else:
+            self._suspects[serial] = _Suspicion(self._last_refusal, self._commits)
