@@ -41,6 +41,10 @@ OnQuarantined = Callable[[int, int, RowsRefused], None]
 """The row of this serial, as it was at this stamp of the outbox, is to go to quarantine, and why."""
 
 
+class _TimeIsUp(StoreUnavailable):
+    """The stop's deadline has passed; nothing is wrong with the database."""
+
+
 class Deliverer:
     """The thread `appstatsd-deliver`, and a second one that minds the deadlines of asks while an attempt hangs."""
 
@@ -153,7 +157,7 @@ class Deliverer:
             except StoreUnavailable:
                 return  # it stops, and the last attempt failed
             except Exception as error:
-                self._log.exception("the deliverer met an error of its own; it goes on after a pause")
+                self._log.exception("The deliverer met an error of its own; it goes on after a pause")
                 self._asks.failed(
                     StoreUnavailable(f"an error of the daemon's own, see its log: {error!r}"), self._asks.last
                 )
@@ -185,6 +189,8 @@ class Deliverer:
         began_s = self._clock()
         try:
             self._sifter.step()
+        except _TimeIsUp:
+            raise
         except StoreUnavailable as error:
             self._refused = isinstance(error, OnlyRowRefused | TableRefuses)
             self._tally.failed(error)
@@ -196,7 +202,7 @@ class Deliverer:
 
     def _send(self, rows: Rows) -> None:
         if self._clock() >= self._stop_by_s:
-            raise StoreUnavailable("the daemon stops, and its time is up")
+            raise _TimeIsUp("the daemon stops")
         try:
             self._reporter.report(rows)
         except RowsRefused as refusal:

@@ -50,7 +50,7 @@ class TroubleLog:
         self._said = reason
         self._quiet_until = now + QUIET_SECONDS
         self._log.error(
-            "rows cannot be written; they wait in the backlog and are tried again",
+            "Rows cannot be written; they wait in the backlog and are tried again",
             reason=error.message,
             sqlstate=error.sqlstate,
             what_to_do=error.advice or "nothing, unless it lasts",
@@ -65,7 +65,7 @@ class TroubleLog:
         self._since = None
         if self._said is not None:
             self._log.warning(
-                "rows can be written again",
+                "Rows can be written again",
                 seconds=round(seconds, 1),
                 attempts=self._attempts,
                 backlog_rows=waiting,
@@ -80,7 +80,7 @@ class TroubleLog:
             return
         [app] = row.rows.apps
         self._log.warning(
-            "a row goes to quarantine, the database refuses it; see `appstatsd quarantine`",
+            "A row goes to quarantine, the database refuses it; see `appstatsd quarantine`",
             reason=refusal.message,
             sqlstate=refusal.sqlstate,
             user_id=str(uuid.UUID(bytes=app[USER])),
