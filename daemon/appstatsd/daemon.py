@@ -23,12 +23,14 @@ from appstatsd.addresses import Address
 from appstatsd.clock import Clock, SystemClock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.deliver.deliverer import Deliverer
-from appstatsd.drain import Drain, Forgetful
+from appstatsd.drain import Drain, EventLog, Forgetful
+from appstatsd.durable import recover_ledger
 from appstatsd.errors import AppstatsdError, StoreUnavailable
 from appstatsd.events import Quarantined, Started, Written
 from appstatsd.ingest.admin import Admin
 from appstatsd.ingest.reports import ReportStreams
 from appstatsd.ingest.server import QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
+from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
 from appstatsd.observe.status import StatusPage
@@ -52,22 +54,35 @@ def run(settings: Settings) -> int:
     Raises:
         AppstatsdError: it can't start, or can't go on; the text says why and what to do.
     """
+    return asyncio.run(_run(settings, SystemClock()))
+
+
+async def _run(settings: Settings, clock: Clock) -> int:
     files = DiskFiles(settings.state_dir)
-    own(files)
+    if settings.durability == "memory":
+        own(files)
+        try:
+            return await Daemon(settings, clock, Ledger(settings.rules()), Forgetful()).run()
+        finally:
+            files.close()
+    ledger, log = recover_ledger(
+        files,
+        settings.rules(),
+        clock,
+        on_damage=OnDamage(settings.on_damage),
+        max_bytes=settings.max_state_bytes,
+        progress=lambda done, total: None,
+    )
     try:
-        return asyncio.run(_serve(settings))
+        return await Daemon(settings, clock, ledger, log).run()
     finally:
-        files.close()
-
-
-async def _serve(settings: Settings) -> int:
-    return await Daemon(settings, SystemClock()).run()
+        log.close()
 
 
 class Daemon:
     """All parts of one daemon, from its start to its stop."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, ledger: Ledger, log: EventLog) -> None:
         self._settings = settings
         self._clock = clock
         self._log = structlog.get_logger("appstatsd")
@@ -76,7 +91,8 @@ class Daemon:
         self._drain_runs = False
         self._servers: list[Server] = []
         self._store = _store(settings)
-        self._ledger = Ledger(settings.rules())
+        self._ledger = ledger
+        self._event_log = log
         self._deliverer = Deliverer(
             self._ledger.outbox,
             self._store,
@@ -89,13 +105,14 @@ class Daemon:
         )
         self._drain = Drain(
             self._ledger,
-            Forgetful(),
+            log,
             clock,
             first_flush_us=None if settings.enable_test_clock else _phase_us(settings),
             flush_interval_us=settings.report_interval_us,
             answer=lambda answers: self._streams.answer(answers),
             rolled_up=self._rolled_up,
             outbox_changed=self._deliverer.kick,
+            refuse=self._refuse,
             failed=self._failed,
         )
 
@@ -108,6 +125,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
         try:
+            # First of all events: since when clients are away is told by the last one before it.
+            self._drain.put(Started(self._settings.rules(), self._clock.wall_us(), self._clock.mono_us()))
             self._start_writing()
             await self._start_serving()
             await self._stopping.wait()
@@ -143,8 +162,8 @@ class Daemon:
                 self._clock,
                 open_streams=lambda: self._streams.open,
                 database_url=lambda: self._store.shown_url,
-                journal_bytes=lambda: 0,
-                journal_damage=lambda: "",
+                journal_bytes=lambda: self._event_log.bytes_on_disk,
+                journal_damage=self._event_log.damage,
             ),
             flush_timeout_us=settings.flush_timeout_us,
             test_clock=settings.enable_test_clock,
@@ -163,7 +182,6 @@ class Daemon:
             admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
             self._servers.append(admin)
         self._servers.append(reports)
-        self._drain.put(Started(settings.rules(), self._clock.wall_us(), self._clock.mono_us()))
         addresses: list[Address] = []
         for server in self._servers:
             for name in ("", REPORT_SERVICE):
@@ -212,6 +230,13 @@ class Daemon:
     def _failed(self, failure: BaseException) -> None:
         self._failure = failure
         self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _refuse(self, refuse: bool) -> None:
+        if refuse:
+            why = "the daemon's state directory is full; try again later"
+            self._loop.call_soon_threadsafe(self._streams.refuse, why, 5000)
+        else:
+            self._loop.call_soon_threadsafe(self._streams.take_again)
 
     def _rolled_up(self, rolled_up: RolledUp) -> None:
         if rolled_up.stepped_back_us:

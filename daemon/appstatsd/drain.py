@@ -12,11 +12,11 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final, Protocol
 
 import structlog
 
+from appstatsd.admission import CHECK_US, Admission
 from appstatsd.clock import Clock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.events import Event, Flushed, Quarantined, QuarantineRetried, Received, Written
@@ -36,12 +36,41 @@ class EventLog(Protocol):
             JournalFailed: they may not be; the daemon must end.
         """
 
+    def applied(self, ledger: Ledger) -> None:
+        """All that was appended has been applied to the ledger, which nobody changes until this returns."""
+
+    def room(self, batch_bytes: int, ledger: Ledger) -> bool:
+        """Whether messages of clients of so many bytes may be appended."""
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """What it takes."""
+
+    def damage(self) -> str:
+        """What of it was found damaged and not acknowledged; empty where there is none."""
+
 
 class Forgetful:
     """The event log of `--durability=memory`: nothing is kept."""
 
     def append(self, events: list[Event]) -> None:
         """Keep nothing."""
+
+    def applied(self, ledger: Ledger) -> None:
+        """Do nothing."""
+
+    def room(self, batch_bytes: int, ledger: Ledger) -> bool:
+        """There is always room for nothing."""
+        return True
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Nothing."""
+        return 0
+
+    def damage(self) -> str:
+        """There is none."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +114,7 @@ class Drain:
         answer: Callable[[dict[int, Answer]], None],
         rolled_up: Callable[[RolledUp], None],
         outbox_changed: Callable[[], None],
+        refuse: Callable[[bool], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Make a drain that does not run yet.
@@ -98,6 +128,7 @@ class Drain:
             answer: Takes what the streams are told, by number of the stream.
             rolled_up: Is called after each roll-up, when its rows are in the outbox.
             outbox_changed: Is called when rows came into the outbox, or left it.
+            refuse: Is told whether streams are to be refused for lack of room.
             failed: Is called when the drain can't go on; the daemon must end.
         """
         self._ledger = ledger
@@ -109,6 +140,7 @@ class Drain:
         self._rolled_up = rolled_up
         self._outbox_changed = outbox_changed
         self._failed = failed
+        self._admission = Admission(lambda size: log.room(size, ledger), refuse)
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drain")
         self._logger = structlog.get_logger("appstatsd.drain")
@@ -153,19 +185,22 @@ class Drain:
         return items
 
     def _patience(self) -> float | None:
-        if self._next_flush_us is None:
-            return None
-        return max(0, self._next_flush_us - self._clock.mono_us()) / 1_000_000
+        """How many seconds to wait for something to happen; None: for ever."""
+        limits_us = [CHECK_US] if self._admission.full else []
+        if self._next_flush_us is not None:
+            limits_us.append(max(0, self._next_flush_us - self._clock.mono_us()))
+        return min(limits_us) / 1_000_000 if limits_us else None
 
     def _handle(self, items: list[_Item]) -> bool:
         """Make durable, apply, answer; False: somebody said stop."""
         calls = [item for item in items if isinstance(item, FlushCall)]
         events: list[Event] = [item for item in items if not isinstance(item, (FlushCall, Question, _Stop))]
+        events = self._admission.admit(events, self._clock.wall_us(), self._clock.mono_us())
         # Whoever asked for a flush asked after what waited with the call was acknowledged or not, so calls come last,
         # and those that want the same clock share one flush.
         flushes = {as_of_us: self._flush_event(as_of_us) for as_of_us in {call.as_of_us: None for call in calls}}
         self._log.append([*events, *flushes.values()])
-        answers = self._apply(events)
+        answers = self._ledger.apply_all(events)
         if answers:
             self._answer(answers)
         for as_of_us, event in flushes.items():
@@ -176,6 +211,7 @@ class Drain:
                     call.rolled_up(stamp)
         if flushes or any(isinstance(event, _CHANGES_OUTBOX) for event in events):
             self._outbox_changed()
+        self._log.applied(self._ledger)
         for item in items:
             if isinstance(item, Question):
                 item.ask(self._ledger)
@@ -185,24 +221,6 @@ class Drain:
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
         return Flushed(wall_us if as_of_us is None else as_of_us, wall_us, mono_us)
 
-    def _apply(self, events: list[Event]) -> dict[int, Answer]:
-        answers: dict[int, Answer] = {}
-        for kind, run in groupby(events, type):
-            if kind is Received:
-                # One pass for all batches that no other event parts.
-                _add(answers, self._ledger.received([event for event in run if isinstance(event, Received)]))
-            else:
-                for event in run:
-                    _add(answers, self._ledger.apply(event))
-        return answers
-
 
 def _nobody_waits(stamp: int) -> None:
     pass
-
-
-def _add(answers: dict[int, Answer], more: dict[int, Answer]) -> None:
-    for stream, answer in more.items():
-        known = answers.setdefault(stream, answer)
-        if known is not answer:
-            known.add(answer)

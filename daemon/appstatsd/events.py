@@ -49,6 +49,8 @@ class Received:
     """A message came in on a stream."""
 
     stream: int
+    client_id: str
+    """Whose stream it is."""
     message: bytes
     """A serialized StreamReportsRequest, as it came."""
     wall_us: int

@@ -9,9 +9,13 @@ The rules of the wire that need a memory live here: whose stream is whose, which
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import groupby
+from typing import Any
+
+import numpy.typing as npt
 
 from appstatsd.collect.batch import Arrival, Reason, Rejection
 from appstatsd.collect.clients import Client
@@ -35,6 +39,9 @@ from appstatsd.events import (
     Went,
     Written,
 )
+
+_OUTBOX_ROW_BYTES = 160
+"""About what a waiting row takes in a snapshot: its cells, its marks, and a share of its app."""
 
 
 class EndReason(Enum):
@@ -97,11 +104,59 @@ class Ledger:
         """The client_id of each open stream."""
         self._streams: dict[str, int] = {}
         """The open stream of each client."""
+        self._lost_events = False
+        """Whether some of the events that this recovery replays are missing."""
 
     @property
     def open_streams(self) -> int:
         """How many streams are open."""
         return len(self._clients)
+
+    def approximate_bytes(self) -> int:
+        """About how large a snapshot would be."""
+        return self.collector.approximate_bytes() + len(self.outbox) * _OUTBOX_ROW_BYTES
+
+    def to_snapshot(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """All of it: arrays that nobody changes, and what JSON can hold."""
+        arrays = {
+            f"{part}/{name}": array
+            for part, holder in (
+                ("collector", self.collector),
+                ("outbox", self.outbox),
+                ("quarantine", self.quarantine),
+            )
+            for name, array in holder.to_arrays().items()
+        }
+        streams = {str(stream): client_id for stream, client_id in self._clients.items()}
+        return arrays, {"last_wall_us": self.last_wall_us, "next_stream": self.next_stream, "streams": streams}
+
+    @classmethod
+    def from_snapshot(cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> Ledger:
+        """The ledger that `to_snapshot` was called on."""
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"collector": {}, "outbox": {}, "quarantine": {}}
+        for key, array in arrays.items():
+            part, name = key.split("/", 1)
+            parts[part][name] = array
+        rules = Rules(*parts["collector"]["rules"].tolist())
+        ledger = cls(rules)
+        ledger.collector = Collector.from_arrays(parts["collector"])
+        ledger.outbox = Outbox.from_arrays(parts["outbox"], rules.max_clock_skew_us)
+        ledger.quarantine = Quarantine.from_arrays(parts["quarantine"], rules.max_clock_skew_us)
+        ledger.last_wall_us, ledger.next_stream = meta["last_wall_us"], meta["next_stream"]
+        ledger._clients = {int(stream): client_id for stream, client_id in meta["streams"].items()}
+        ledger._streams = {client_id: stream for stream, client_id in ledger._clients.items()}
+        return ledger
+
+    def apply_all(self, events: Sequence[Event]) -> dict[int, Answer]:
+        """Apply events in their order, those of a kind together where that is cheaper; what streams are told of them."""
+        answers: dict[int, Answer] = {}
+        for kind, run in groupby(events, type):
+            if kind is Received:
+                _add(answers, self.received([event for event in run if isinstance(event, Received)]))
+            else:
+                for event in run:
+                    _add(answers, self.apply(event))
+        return answers
 
     def apply(self, event: Event) -> dict[int, Answer]:
         """Apply one event; what streams are told of it, by their numbers. A flush's rows wait in the outbox."""
@@ -115,6 +170,8 @@ class Ledger:
                 self._close_stream(event.stream, event.wall_us, event.mono_us)
             case Flushed():
                 self.flushed(event)
+            case Written() | Quarantined() | QuarantineRetried() | QuarantineDropped() if self._lost_events:
+                pass  # it names rows by numbers that may have shifted; what is written once more does no harm
             case Written():
                 self.outbox.settle(event.serials, event.stamp)
             case Quarantined():
@@ -152,7 +209,7 @@ class Ledger:
             numbers.clear()
 
         for event in events:
-            client_id = self._clients.get(event.stream)
+            client_id = self._client_of(event)
             if client_id is None:
                 continue  # the stream was ended by an earlier event
             answer = answers.setdefault(event.stream, Answer())
@@ -184,6 +241,12 @@ class Ledger:
         merge()
         return answers
 
+    def lost_events(self) -> None:
+        """Events that were journaled here cannot be read, so what follows may not fit to what there is."""
+        self._lost_events = True
+        for client in self.collector.clients:
+            client.lost_batches = True
+
     def flushed(self, event: Flushed) -> tuple[RolledUp, int]:
         """Roll up; the rows go into the outbox, whose stamp after it is returned too."""
         self.last_wall_us = event.wall_us
@@ -195,6 +258,7 @@ class Ledger:
         self.outbox.max_clock_skew_us = self.quarantine.max_clock_skew_us = event.rules.max_clock_skew_us
         self._clients.clear()
         self._streams.clear()
+        self._lost_events = False
         self.tally = Tally(abandoned_before=self.collector.abandoned)
 
     def _came(self, event: Came) -> dict[int, Answer]:
@@ -231,12 +295,18 @@ class Ledger:
             if not client.is_same(sequence, request.digest):
                 raise _UsedTwice(
                     f"batch {sequence} of client_id {client.client_id!r} was applied with other content, or too long ago "
-                    f"to tell (the last is {applied}); the client_id is in use twice, make it from random bits at each start"
+                    f"to tell (the last is {applied}); the client_id is in use twice, make it of random bits at each start"
                 )
             return False
-        if applied and sequence != applied + 1:
+        if applied and sequence != applied + 1 and not client.lost_batches:
             raise BrokenMessage(f"batch {sequence} leaves a gap; expected {applied + 1}")
         return True
+
+    def _client_of(self, event: Received) -> str | None:
+        """Whose open stream the message came in on; None: the stream is not open any more."""
+        if self._lost_events and event.stream >= self.next_stream:
+            self._came(Came(event.stream, event.client_id, event.wall_us, event.mono_us))
+        return self._clients.get(event.stream)
 
     def _client(self, client_id: str) -> Client:
         client = self.collector.clients.get(client_id)
@@ -248,6 +318,13 @@ class Ledger:
         if client_id is not None:
             del self._streams[client_id]
             self.collector.went(client_id, wall_us, mono_us)
+
+
+def _add(answers: dict[int, Answer], more: dict[int, Answer]) -> None:
+    for stream, answer in more.items():
+        known = answers.setdefault(stream, answer)
+        if known is not answer:
+            known.add(answer)
 
 
 class _UsedTwice(BrokenMessage):

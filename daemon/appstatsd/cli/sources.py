@@ -65,18 +65,8 @@ def read(flags: Flags, environ: Mapping[str, str], host: Host, *, only: Collecti
     )
     if only is not None:
         return settings
-    settings = without_journal(settings)  # Remove this line with the function, once the journal is there.
     check(settings)
     return replace(settings, warnings=(*unwise(settings), *_misspelled(environ)))
-
-
-def without_journal(settings: Settings) -> Settings:
-    """Until there is a journal: `memory` is the default, and asking for a journal is an error."""
-    source = settings.sources["durability"]
-    if settings.durability == "journal" and source.where != "default":
-        raise SettingsError("durability", source, "there is no journal in this version yet; allowed is memory")
-    sources = {**settings.sources, "durability": Source(source.where, "memory")}
-    return replace(settings, durability="memory", sources=sources)
 
 
 def _given(
@@ -130,7 +120,7 @@ def _database_url(values: Mapping[str, Any], sources: Mapping[str, Source]) -> t
     if values["database-url"] is not None:
         other = sources["database-url"].where
         raise SettingsError("database-url-file", source, f"database-url is set too ({other}); allowed is one of them")
-    row = next(row for row in TABLE if row.name == "database-url")
+    kind = Database()
     try:
         text = values["database-url-file"].read_text().strip()
     except OSError as error:
@@ -138,9 +128,9 @@ def _database_url(values: Mapping[str, Any], sources: Mapping[str, Source]) -> t
     except UnicodeDecodeError:
         text = ""
     try:
-        url = row.kind.parse(text)
+        url = kind.parse(text)
     except ValueError:
-        wrong = f"what is in the file is wrong (and not shown); allowed is {row.kind.allowed}"
+        wrong = f"what is in the file is wrong (and not shown); allowed is {kind.allowed}"
         raise SettingsError("database-url-file", source, wrong) from None
     return url, Source(f"file {values['database-url-file']}", str(url))
 
@@ -165,7 +155,7 @@ def _config_file(flags: Flags, environ: Mapping[str, str]) -> tuple[Mapping[str,
             near = get_close_matches(name.replace("_", "-").lower(), FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             wrong = f"there is no such setting{hint} (`appstatsd check-config` lists all)"
-            raise SettingsError(name, Source(f"file {path}, key {name}", str(keys[name])), wrong)
+            raise SettingsError(name, Source(f"file {path}, key {name}", _HIDDEN), wrong)
     return keys, path
 
 

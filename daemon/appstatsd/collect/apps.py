@@ -13,6 +13,8 @@ from typing import Any, Final, NewType
 import numpy as np
 import numpy.typing as npt
 
+from appstatsd.packed import pack, unpack
+
 AppKey = NewType("AppKey", bytes)
 
 METHODS: Final = ("unspecified", "path", "subdomain", "terminal")
@@ -75,16 +77,12 @@ class Apps:
 
     def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """Copies of the keys by number, for a snapshot."""
-        ends = np.cumsum([len(key) for key in self.keys], dtype=np.int64)
-        return {f"{prefix}.keys": np.frombuffer(b"".join(self.keys), np.uint8), f"{prefix}.ends": ends}
+        keys, ends = pack(self.keys)
+        return {f"{prefix}.keys": keys, f"{prefix}.ends": ends}
 
     def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]], held: npt.NDArray[np.int32]) -> None:
         """Take over what `to_arrays` gave; `held` has the app's number once for each group that holds it."""
-        data = arrays[f"{prefix}.keys"].tobytes()
-        begin = 0
-        for end in arrays[f"{prefix}.ends"].tolist():
-            self.keys.append(AppKey(data[begin:end]))
-            begin = end
+        self.keys = [AppKey(key) for key in unpack(arrays[f"{prefix}.keys"], arrays[f"{prefix}.ends"])]
         self._holders = np.bincount(held, minlength=len(self.keys)).tolist()
         self._free = [number for number, holders in enumerate(self._holders) if not holders]
         self.numbers = {key: number for number, key in enumerate(self.keys) if self._holders[number]}

@@ -6,15 +6,20 @@ Invariant: a client's number is its place in `here` and in `table`, and is not u
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.columns import Mask
+from appstatsd.packed import pack, unpack
 
 DIGESTS_KEPT = 1024
 """How many of a client's last batches can be recognized when they are sent again."""
+
+_FLAGS = ("here", "expired", "reported", "lost_batches")
+_NUMBERS = ("number", "away_wall_us", "away_since_us", "last_sign_mono_us", *_FLAGS)
 
 
 class Client:
@@ -31,6 +36,7 @@ class Client:
         "first_sequence",
         "here",
         "last_sign_mono_us",
+        "lost_batches",
         "number",
         "reported",
     )
@@ -52,14 +58,18 @@ class Client:
         """Whether it ever sent a batch."""
         self.applied_sequence = 0
         """The number of its last batch that was applied; 0: none yet."""
+        self.lost_batches = False
+        """Whether batches that were applied may be missing after a damage, so that the next number may leave a gap."""
         self.first_sequence = 0
         self.digests = array("Q")
         self.dropped_reports = 0
 
     def applied(self, sequence: int, digest: int) -> None:
         """This batch has been applied; its number follows the last one, or is this client's first."""
-        if not self.applied_sequence:
+        if not self.applied_sequence or sequence != self.applied_sequence + 1:
             self.first_sequence = sequence
+            self.digests = array("Q")
+        self.lost_batches = False
         place = (sequence - self.first_sequence) % DIGESTS_KEPT
         if place == len(self.digests):
             self.digests.append(digest)
@@ -123,6 +133,49 @@ class Clients:
         self.table[client.number] = None
         self.here[client.number] = False
         self._free.append(client.number)
+
+    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """All clients, for a snapshot; keys begin with `prefix`."""
+        clients = list(self._by_id.values())
+        names, name_ends = pack([client.client_id.encode() for client in clients])
+        digests, digest_ends = pack([client.digests.tobytes() for client in clients])
+        numbers = np.array([[getattr(client, name) for name in _NUMBERS] for client in clients], np.int64)
+        return {
+            f"{prefix}.names": names,
+            f"{prefix}.name_ends": name_ends,
+            f"{prefix}.digests": digests,
+            f"{prefix}.digest_ends": digest_ends,
+            f"{prefix}.numbers": numbers.reshape(-1, len(_NUMBERS)),
+            f"{prefix}.sequences": np.array(
+                [[client.applied_sequence, client.first_sequence, client.dropped_reports] for client in clients],
+                np.uint64,
+            ).reshape(-1, 3),
+            f"{prefix}.free": np.array(self._free, np.int64),
+        }
+
+    def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `to_arrays` gave; nothing may be here yet."""
+        self._free = arrays[f"{prefix}.free"].tolist()
+        numbers = arrays[f"{prefix}.numbers"]
+        self.table = [None] * (len(numbers) + len(self._free))
+        self.here = np.zeros(max(64, len(self.table)), np.bool_)
+        for name, digests, row, sequences in zip(
+            unpack(arrays[f"{prefix}.names"], arrays[f"{prefix}.name_ends"]),
+            unpack(arrays[f"{prefix}.digests"], arrays[f"{prefix}.digest_ends"]),
+            numbers.tolist(),
+            arrays[f"{prefix}.sequences"].tolist(),
+            strict=True,
+        ):
+            client = Client(name.decode(), 0, 0, 0, 0)
+            for attribute, value in zip(_NUMBERS, row, strict=True):
+                setattr(client, attribute, value)
+            for attribute in _FLAGS:
+                setattr(client, attribute, bool(getattr(client, attribute)))
+            client.applied_sequence, client.first_sequence, client.dropped_reports = sequences
+            client.digests.frombytes(digests)
+            self._by_id[client.client_id] = client
+            self.table[client.number] = client
+            self.here[client.number] = client.here
 
     def mask(self, clients: list[Client]) -> npt.NDArray[np.bool_]:
         """By number, whether the client is one of these; the last place, for number -1, is never one."""

@@ -10,9 +10,11 @@ Thread-safe: one lock covers every public method.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from appstatsd.collect import presence, rollup
 from appstatsd.collect.accept import accept
@@ -22,6 +24,9 @@ from appstatsd.collect.columns import Ints
 from appstatsd.collect.rollup import Flushed
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.state import State
+
+APP_BYTES = 64
+"""About what the key of an app takes."""
 
 
 class Collector:
@@ -77,6 +82,26 @@ class Collector:
         """
         with self._lock:
             presence.restart(self._state, rules, wall_us, mono_us, last_wall_us)
+
+    def approximate_bytes(self) -> int:
+        """About how large `to_arrays` would be."""
+        with self._lock:
+            state = self._state
+            return state.sessions.used * state.sessions.row_bytes + state.groups.used * (
+                state.groups.row_bytes + APP_BYTES
+            )
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that the collector holds, for a snapshot: copies that nobody changes."""
+        with self._lock:
+            return self._state.to_arrays()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Collector:
+        """The collector that `to_arrays` was called on."""
+        collector = cls(Rules())
+        collector._state = State.from_arrays(arrays)
+        return collector
 
     @property
     def clients(self) -> Clients:

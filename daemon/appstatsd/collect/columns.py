@@ -37,6 +37,11 @@ class Columns:
         """How many rows are in use."""
         return self.used - self._free_count
 
+    @property
+    def row_bytes(self) -> int:
+        """What one row takes in all columns."""
+        return sum(np.dtype(dtype).itemsize for dtype in self.DTYPES.values())
+
     def allot(self, count: int) -> Ints:
         """`count` rows to use: free ones first, the last freed first of all, then ones never used.
 

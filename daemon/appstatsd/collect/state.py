@@ -7,7 +7,12 @@ can be made anew from the tables: a snapshot leaves them out. Invariant: an unse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from appstatsd.collect.clients import Client, Clients
 from appstatsd.collect.columns import Ints
@@ -97,3 +102,31 @@ class State:
         flags &= np.uint8(sessions.PERSISTENT)
         self.touch(np.union1d(unsettled, changed))
         self.list_idle(self.groups.idle())
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All but the lists, for a snapshot: copies that nobody changes."""
+        scalars = [
+            self.last_now_us,
+            -1 if self.held_since_us is None else self.held_since_us,
+            self.held_us,
+            self.abandoned,
+        ]
+        return {
+            "rules": np.array(astuple(self.rules), np.int64),
+            "scalars": np.array(scalars, np.int64),
+            **self.sessions.to_arrays("sessions"),
+            **self.groups.to_arrays("groups"),
+            **self.clients.to_arrays("clients"),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> State:
+        """The state that `to_arrays` was called on."""
+        state = cls(Rules(*arrays["rules"].tolist()))
+        state.last_now_us, held_since_us, state.held_us, state.abandoned = arrays["scalars"].tolist()
+        state.held_since_us = None if held_since_us < 0 else held_since_us
+        state.sessions.from_arrays("sessions", arrays)
+        state.groups.from_arrays("groups", arrays)
+        state.clients.from_arrays("clients", arrays)
+        state.rebuild_lists()
+        return state

@@ -119,7 +119,7 @@ class ReportStreams:
 
     def _take(self, stream: Stream, message: bytes) -> None:
         stream.took(message)
-        self._put(Received(stream.number, message, self._clock.wall_us(), self._clock.mono_us()))
+        self._put(Received(stream.number, stream.client_id, message, self._clock.wall_us(), self._clock.mono_us()))
 
     async def _read(self, stream: Stream, context: Context) -> None:
         try:
