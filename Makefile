@@ -22,8 +22,27 @@ setup: $(VENV)/.installed ## Install everything into .venv
 
 PROTO := proto/appstats/v1/appstats.proto
 PYTHON_WIRE := daemon/appstatsd/wire clients/python/appstatsd_client/wire
+PYTEST := $(BIN)/pytest -p tests.left_out
 
 .PHONY: generate
 generate: setup ## Generate code from proto/
 	@for out in $(PYTHON_WIRE); do \
 	  $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$out --pyi_out=$$out $(PROTO) || exit 1; done
+
+.PHONY: check
+check: setup check-generated ## Lint, types, formats, and that generated code is current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against '.git\#branch=main'
+
+.PHONY: check-generated
+check-generated: setup
+	@fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && \
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$fresh --pyi_out=$$fresh $(PROTO) && \
+	for out in $(PYTHON_WIRE); do diff -r -x __pycache__ $$fresh $$out || { echo "$$out is not current: make generate"; exit 1; }; done
+
+.PHONY: test
+test: setup ## Run all tests that this machine can run, and name those left out
+	$(PYTEST) $(PYTEST_FLAGS) -n 2 --dist worksteal tests clients/python/tests
