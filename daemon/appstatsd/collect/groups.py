@@ -30,7 +30,7 @@ class Groups(Columns):
         "first_session_id": "V16",
         "unsettled": "i4",
         "pinned": "i4",
-        "kept_until_us": "i8",
+        "settled_us": "i8",
         "held_row": "?",
     }
     app: npt.NDArray[np.int32]
@@ -45,8 +45,8 @@ class Groups(Columns):
     unsettled: npt.NDArray[np.int32]
     pinned: npt.NDArray[np.int32]
     """Settled sessions with an inferred end whose client is still remembered."""
-    kept_until_us: Ints
-    """The group goes at a flush whose now is later than this, once nothing else keeps it."""
+    settled_us: Ints
+    """The now of the last flush that settled one of its sessions; 0: none has."""
     held_row: Mask
 
     def __init__(self, window_us: int) -> None:
@@ -82,7 +82,7 @@ class Groups(Columns):
         self.app[group] = number
         self.window_start_us[group] = window * self._window_us
         self.window_us[group] = self._window_us
-        self.kept_until_us[group] = (window + 2) * self._window_us
+        self.settled_us[group] = 0
         self.requests[group] = self.sessions[group] = 0
         self.unsettled[group] = self.pinned[group] = 0
         self.held_row[group] = True
@@ -98,6 +98,12 @@ class Groups(Columns):
             self.apps.release(number)
         self.held_row[groups] = False
         self.give_back(groups)
+
+    def kept_until_us(self, groups: Ints, client_grace_us: int) -> Ints:
+        """The latest now at which a flush keeps each group, though nothing but time does."""
+        window_us = self.window_us[groups]
+        over_us = self.window_start_us[groups] + 2 * window_us
+        return np.maximum(over_us, self.settled_us[groups] + client_grace_us + 2 * window_us)
 
     def idle(self) -> Ints:
         """The groups that only time keeps."""

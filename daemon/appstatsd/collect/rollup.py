@@ -113,8 +113,7 @@ def _settle(state: State, seen: _Seen, now_us: int) -> None:
     pinned = group[(sessions.flags[rows] & INFERRED != 0) & (sessions.client[rows] >= 0)]
     np.add.at(groups.pinned, pinned, 1)
     distinct = np.unique(group)
-    kept_until_us = now_us + state.rules.client_grace_us + 2 * groups.window_us[distinct]
-    groups.kept_until_us[distinct] = np.maximum(groups.kept_until_us[distinct], kept_until_us)
+    groups.settled_us[distinct] = now_us
     state.list_idle(distinct)
 
 
@@ -175,9 +174,10 @@ def _forget_groups(state: State, now_us: int) -> None:
     sessions, groups = state.sessions, state.groups
     due = np.unique(state.idle_groups.take(now_us))
     due = due[groups.held_row[due]]
-    going = due[(groups.unsettled[due] == 0) & (groups.pinned[due] == 0) & (groups.kept_until_us[due] < now_us)]
+    over = groups.kept_until_us(due, state.rules.client_grace_us) < now_us
+    going = due[over & (groups.unsettled[due] == 0) & (groups.pinned[due] == 0)]
     # A group that was settled into again is due later; one that is not idle is listed anew when it is.
-    state.list_idle(due[groups.kept_until_us[due] >= now_us])
+    state.list_idle(due[~over])
     if len(going):
         gone = np.zeros(groups.used, np.bool_)
         gone[going] = True

@@ -89,7 +89,7 @@ class State:
         table = self.groups
         idle = groups[(table.unsettled[groups] == 0) & (table.pinned[groups] == 0)]
         if len(idle):
-            self.idle_groups.add(table.kept_until_us[idle], idle)
+            self.idle_groups.add(table.kept_until_us(idle, self.rules.client_grace_us), idle)
 
     def rebuild_lists(self) -> None:
         """Make the lists anew, from the tables: after a snapshot was loaded, or when other rules are in force."""
