@@ -46,7 +46,7 @@ class Groups(Columns):
     pinned: npt.NDArray[np.int32]
     """Settled sessions with an inferred end whose client is still remembered."""
     settled_us: Ints
-    """The now of the last flush that settled one of its sessions; 0: none has."""
+    """The latest now of a flush that settled one of its sessions; 0: none has."""
     held_row: Mask
 
     def __init__(self, window_us: int) -> None:
@@ -103,7 +103,8 @@ class Groups(Columns):
         """The latest now at which a flush keeps each group, though nothing but time does."""
         window_us = self.window_us[groups]
         over_us = self.window_start_us[groups] + 2 * window_us
-        return np.maximum(over_us, self.settled_us[groups] + client_grace_us + 2 * window_us)
+        kept_us: Ints = np.maximum(over_us, self.settled_us[groups] + client_grace_us + 2 * window_us)
+        return kept_us
 
     def idle(self) -> Ints:
         """The groups that only time keeps."""

@@ -113,7 +113,7 @@ def _settle(state: State, seen: _Seen, now_us: int) -> None:
     pinned = group[(sessions.flags[rows] & INFERRED != 0) & (sessions.client[rows] >= 0)]
     np.add.at(groups.pinned, pinned, 1)
     distinct = np.unique(group)
-    groups.settled_us[distinct] = now_us
+    groups.settled_us[distinct] = np.maximum(groups.settled_us[distinct], now_us)
     state.list_idle(distinct)
 
 
