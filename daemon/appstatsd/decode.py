@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import xxhash
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from appstatsd.collect.batch import Batch, ReportedApp
 from appstatsd.errors import BrokenMessage
@@ -143,6 +144,8 @@ def _digest(request: StreamReportsRequest) -> int:
     # What is left is the content of the batch, in one spelling, whatever the message around it said.
     for field in ("client_id", "sequence", "closing", "dropped_reports"):
         request.ClearField(field)
+    if len(UnknownFieldSet(request)):  # what a later version says beside the batch
+        request.DiscardUnknownFields()
     content = request.SerializeToString(deterministic=True)
     if len(content) > MAX_BATCH_BYTES:
         raise BrokenMessage(f"the batch is {len(content)} bytes serialized; expected at most {MAX_BATCH_BYTES} (4 MiB)")
