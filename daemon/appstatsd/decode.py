@@ -33,10 +33,10 @@ class Request:
     sequence: int
     batch: Batch | None
     """None where the message carries no report."""
-    digest: int
-    """64 bits that stand for the content of the batch; 0 without one."""
     closing: bool
     dropped_reports: int
+    digest: int
+    """64 bits that stand for the content of the batch; 0 without one."""
 
 
 def decode(message: bytes) -> Request:
@@ -59,9 +59,9 @@ def decode(message: bytes) -> Request:
         client_id=request.client_id,
         sequence=request.sequence,
         batch=batch,
-        digest=0 if batch is None else _digest(request),
         closing=request.closing,
         dropped_reports=request.dropped_reports,
+        digest=0 if batch is None else _digest(request),  # last, for it empties the message
     )
 
 
@@ -141,6 +141,7 @@ def _joined(first: Batch, second: Batch) -> Batch:
 
 
 def _digest(request: StreamReportsRequest) -> int:
+    """Takes the message apart: nothing may be read from it afterwards."""
     # What is left is the content of the batch, in one spelling, whatever the message around it said.
     for field in ("client_id", "sequence", "closing", "dropped_reports"):
         request.ClearField(field)

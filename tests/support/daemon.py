@@ -183,7 +183,8 @@ class DaemonProcess(Caller):
         with self._changed:
             while (found := find()) is None:
                 left = deadline - time.monotonic()
-                assert self._open and left > 0, f"it never came; {self.said()}"
+                assert self._open, f"it ended without; {self.said()}"
+                assert left > 0, f"it did not come within {seconds} s; {self.said()}"
                 self._changed.wait(left)
             return found
 
