@@ -51,30 +51,26 @@ class Model:
     # Clients come and go.
 
     def came(self, client_id: str, wall: int, mono: int) -> None:
-        client = self.clients.setdefault(client_id, Client(connected=True, sign_mono=mono))
+        client = self.clients.setdefault(client_id, Client(connected=True))
         # Rule 6: "A client that is back within --client-grace goes on as if nothing had been. Once it has been away for
         # longer, each of its live sessions gets an inferred end".
-        self._end_after_grace(client_id, mono)
+        self._end_after_grace(client, mono)
         client.connected = True
-        client.sign_mono = mono
-        self._end_after_timeout(client_id, mono)
 
     def went(self, client_id: str, wall: int, mono: int) -> None:
         # Rule 6: "A client is away while it has no open stream, since the end of its last one".
         client = self.clients[client_id]
         client.connected = False
-        client.sign_mono = mono
-        client.away_wall = wall
-        client.away_grace = self._grace_clock(mono)
+        client.away_wall, client.away_mono, client.away_grace = wall, mono, self._grace_clock(mono)
 
     def close_client(self, client_id: str, wall: int, mono: int) -> None:
         # Rule 7: "then each live session that is left gets an end at that moment, as if reported".
-        self.clients[client_id].sign_mono = mono
-        for session in self._live_sessions_of(client_id):
+        for session in self._live_sessions_of(self.clients[client_id]):
             session.ended = max(wall, session.started)
 
     def hold_graces(self, mono: int) -> None:
-        # Rule 6: no grace runs "while streams are refused or held back for lack of room".
+        # Rule 6: no grace runs "while streams are refused or held back for lack of room"; nor does a session time out
+        # then, for nobody could report it.
         if self.held_since is None:
             self.held_since = mono
 
@@ -85,17 +81,18 @@ class Model:
 
     def restart(self, rules: Rules, wall: int, mono: int, last_wall: int) -> None:
         # Rule 6: "After a restart of the daemon, clients that were there are away since the last moment that the
-        # journal knows of, the others since their own, and the grace counts from when the daemon is ready again".
+        # journal knows of, the others since their own, and the grace counts from when the daemon is ready again". The
+        # monotonic clock may be that of another boot: how long ago a client was there, only the other clock can say.
         self.rules = rules
         self.held_since = None
         for client in self.clients.values():
             if client.connected:
                 client.connected = False
                 client.away_wall = last_wall
+            client.away_mono = mono - max(0, wall - client.away_wall)
             client.away_grace = self._grace_clock(mono)
-            client.sign_mono = mono
         for session in self.sessions.values():
-            session.reported_mono = mono
+            session.reported_grace = self._grace_clock(mono)
 
     # Reports.
 
@@ -104,7 +101,6 @@ class Model:
         return [self._accept_one(arrival) for arrival in arrivals]
 
     def _accept_one(self, arrival: Arrival) -> list[tuple[int, Reason]]:
-        self.clients[arrival.client_id].sign_mono = arrival.mono_us
         rejected = []
         for index, report in enumerate(reports_of(arrival.batch)):
             reason = self._flaw(report, arrival.wall_us)
@@ -129,16 +125,17 @@ class Model:
 
     def _merge(self, report: Report, arrival: Arrival) -> None:
         """Rule 1, and what rule 6 says of a session whose end was inferred."""
+        client = self.clients[arrival.client_id]
         start, end = report.started_ns // 1000, report.ended_ns // 1000 if report.ended_ns else None
         session = self.sessions.get(report.session_id)
         if session is None:
             # Rule 1: "A report of an unknown session is added to its group."
             group = self._group(report.app, start)
-            session = Session(report.session_id, report.app, start, group, arrival.client_id)
+            session = Session(report.session_id, report.app, start, group, client)
             self.sessions[session.session_id] = session
         # Rule 6: "A session belongs to the client_id whose report of it was accepted last."
-        session.client = arrival.client_id
-        session.reported_wall, session.reported_mono = arrival.wall_us, arrival.mono_us
+        session.client = client
+        session.reported_wall, session.reported_grace = arrival.wall_us, self._grace_clock(arrival.mono_us)
         # Rule 1: "the larger `requests`, an end rather than none, the later of two ends".
         session.requests = max(session.requests, min(report.requests, MOST_REQUESTS))
         if session.inferred:
@@ -162,8 +159,8 @@ class Model:
         """The monotonic clock less the time for which graces were held."""
         return (mono if self.held_since is None else self.held_since) - self.held_for
 
-    def _live_sessions_of(self, client_id: str) -> list[Session]:
-        return [session for session in self.sessions.values() if session.client == client_id and session.live]
+    def _live_sessions_of(self, client: Client) -> list[Session]:
+        return [session for session in self.sessions.values() if session.client is client and session.live]
 
     def _grace_is_over(self, client: Client, mono: int) -> bool:
         away_for = self._grace_clock(mono) - client.away_grace
@@ -175,27 +172,26 @@ class Model:
         session.inferred = True
         self.abandoned += 1
 
-    def _end_after_grace(self, client_id: str, mono: int) -> None:
-        client = self.clients[client_id]
+    def _end_after_grace(self, client: Client, mono: int) -> None:
         if self._grace_is_over(client, mono):
-            for session in self._live_sessions_of(client_id):
+            for session in self._live_sessions_of(client):
                 # Rule 6: "the moment since which its client is away (not before its start)".
                 self._infer(session, client.away_wall)
 
-    def _end_after_timeout(self, client_id: str, mono: int) -> None:
+    def _end_after_timeout(self, client: Client, mono: int) -> None:
         # Rule 6: "a session that has not been reported for so long gets that [its last report] as its inferred end
         # though its client is there". While its client is away it is left as it is.
         timeout = self.rules.session_timeout_us
-        if timeout and self.clients[client_id].connected:
-            for session in self._live_sessions_of(client_id):
-                if mono - session.reported_mono > timeout:
+        if timeout and client.connected:
+            for session in self._live_sessions_of(client):
+                if self._grace_clock(mono) - session.reported_grace > timeout:
                     self._infer(session, session.reported_wall)
 
-    def _end_at_age(self, client_id: str, now: int) -> None:
+    def _end_at_age(self, client: Client, now: int) -> None:
         # Rule 6: "A live session older than --max-session-age gets an inferred end at that age".
         age = self.rules.max_session_age_us
-        if self.clients[client_id].connected:
-            for session in self._live_sessions_of(client_id):
+        if client.connected:
+            for session in self._live_sessions_of(client):
                 if now - session.started > age:
                     self._infer(session, session.started + age)
 
@@ -203,10 +199,10 @@ class Model:
 
     def flush(self, now: int, mono: int) -> ModelFlush:
         now = self._forward(now)
-        for client_id in self.clients:
-            self._end_after_grace(client_id, mono)
-            self._end_after_timeout(client_id, mono)
-            self._end_at_age(client_id, now)
+        for client in self.clients.values():
+            self._end_after_grace(client, mono)
+            self._end_after_timeout(client, mono)
+            self._end_at_age(client, now)
         self._forget_clients(mono)
         rows = [row for session in self.sessions.values() for row in self._flush_session(session, now)]
         for group in self.groups.values():
@@ -231,7 +227,7 @@ class Model:
             return self._flush_settled(session, now)
         if session.ended is None:
             # Rule 6: "While its client is away, a live session is left as it is: neither written nor extended."
-            if not self.clients[session.client].connected:
+            if not session.client.connected:
                 return []
             # Rule 2: "a live session that began at most one window before `now` waits".
             if now - session.started <= session.group.window:
@@ -300,8 +296,9 @@ class Model:
     def _forget_clients(self, mono: int) -> None:
         # Section 1: "The daemon forgets a client_id 24 h after its last sign of life (--client-retention)."
         for client_id, client in list(self.clients.items()):
-            silent_for = mono - client.sign_mono
-            if self._grace_is_over(client, mono) and silent_for > self.rules.client_retention_us:
+            silent = not client.connected and mono - client.away_mono > self.rules.client_retention_us
+            # One with live sessions, whose grace was held or began anew with the daemon, has to end those first.
+            if silent and not self._live_sessions_of(client):
                 del self.clients[client_id]
 
     def _forget_groups(self, now: int) -> None:
@@ -319,8 +316,9 @@ class Model:
     def _remembered(self, session: Session, now: int) -> bool:
         if session.settled_at is None:
             return True
-        # Rule 6: a session with an inferred end "is remembered for as long as its client_id is".
-        if session.inferred and session.client in self.clients:
+        # Rule 6: a session with an inferred end "is remembered for as long as its client_id is". (A client_id that comes
+        # back after it was forgotten is another client.)
+        if session.inferred and session.client in self.clients.values():
             return True
         # Rule 3: "A settled session is remembered for --client-grace plus two windows after the flush that settled it,
         # counted in `now`".

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from appstatsd.collect.batch import ReportedApp
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """One use of one app by one user, and what has become of it."""
 
@@ -18,7 +18,7 @@ class Session:
     app: ReportedApp
     started: int
     group: Group
-    client: str
+    client: Client
     """Whose report of it was accepted last."""
     ended: int | None = None
     """None while it is live."""
@@ -27,7 +27,8 @@ class Session:
     requests: int = 0
     reported_wall: int = 0
     """When its last report was accepted."""
-    reported_mono: int = 0
+    reported_grace: int = 0
+    """The same on the clock that graces and time-outs are measured on."""
     own: bool = False
     """It has been written as a row of its own."""
     settled_at: int | None = None
@@ -40,7 +41,7 @@ class Session:
         return self.ended is None
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Sessions of one app that began in one window."""
 
@@ -55,14 +56,14 @@ class Group:
     changed: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """One sending process."""
 
     connected: bool
-    sign_mono: int
-    """Its last sign of life."""
     away_wall: int = 0
-    """Since when it is away."""
+    """Since when it is away; its last sign of life."""
+    away_mono: int = 0
+    """The same on the monotonic clock."""
     away_grace: int = 0
-    """The same on the clock that graces are measured on."""
+    """The same on the clock that graces and time-outs are measured on."""
