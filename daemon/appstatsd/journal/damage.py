@@ -77,19 +77,21 @@ def describe(damages: Sequence[Damage]) -> str:
     return "; ".join(map(str, damages))
 
 
-def note(files: Files, damages: Sequence[Damage]) -> list[Damage]:
-    """Write down what was found, beside what was noted before. The damages with the time when each was first seen."""
+def note(files: Files, found: Sequence[Damage]) -> list[Damage]:
+    """Write down what was found, unless it was before. All that is noted, with the time when it was first seen."""
     known = {(damage.file, damage.offset): damage for damage in noted(files)}
-    seen = [known.setdefault((damage.file, damage.offset), damage) for damage in damages]
-    file = files.create(NOTE + UNFINISHED)
-    try:
-        file.write(0, json.dumps([asdict(damage) for damage in known.values()], indent=1).encode())
-        file.sync()
-    finally:
-        file.close()
-    files.rename(NOTE + UNFINISHED, NOTE)
-    files.sync_folder()
-    return seen
+    fresh = [damage for damage in found if (damage.file, damage.offset) not in known]
+    damages = [*known.values(), *fresh]
+    if fresh:
+        file = files.create(NOTE + UNFINISHED)
+        try:
+            file.write(0, json.dumps([asdict(damage) for damage in damages], indent=1).encode())
+            file.sync()
+        finally:
+            file.close()
+        files.rename(NOTE + UNFINISHED, NOTE)
+        files.sync_folder()
+    return damages
 
 
 def acknowledge(files: Files) -> list[Damage]:

@@ -3,7 +3,7 @@
 Everything that is kept for the next start passes through `Files`, one folder of plain files, so that a test can stand
 in for the disk and show what a loss of power leaves. What the interface promises is what a disk does, and no more: a
 write is safe after `File.sync`, a new, renamed or removed name after `Files.sync_folder`, the folder itself after
-`Files.sync_parent`. A read sees what was written, safe or not.
+`Files.sync_parents`. A read sees what was written, safe or not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -57,16 +58,15 @@ class Files(Protocol):
     ahead_bytes: int
     """How much is worth writing before it is needed, so that later writes change no metadata."""
 
-    def make_folder(self) -> bool:
-        """Make the folder for the daemon alone; False where it was there.
+    def make_folder(self) -> None:
+        """Make the folder, for the daemon alone, where it is missing.
 
         Raises:
             StateDirectoryRefused: it is not the daemon's own.
         """
-        ...
 
-    def sync_parent(self) -> None:
-        """The folder that `make_folder` made is safe when this returns."""
+    def sync_parents(self) -> None:
+        """The folder itself is safe when this returns, whoever made it."""
 
     def lock(self) -> None:
         """Own the folder until `close` or the end of the process.
@@ -115,8 +115,9 @@ def own(files: Files) -> None:
         StateDirectoryRefused: it cannot be made, or is not the daemon's own.
     """
     try:
-        if files.make_folder():
-            files.sync_parent()
+        files.make_folder()
+        # Also where it was there: who made it may have died before it was safe.
+        files.sync_parents()
         files.lock()
     except OSError as error:
         raise StateDirectoryRefused(
@@ -177,18 +178,16 @@ class DiskFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made: list[Path] = []
         self._lock: int | None = None
         self.where = str(folder)
 
-    def make_folder(self) -> bool:
+    def make_folder(self) -> None:
         """See `Files`. A folder that is open to others is closed where it is empty or was the daemon's before."""
-        self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
-        for path in reversed(self._made):
+        missing = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
+        for path in reversed(missing):
             path.mkdir(mode=0o700)
-        if not self._made:
+        if not missing:
             self._close_to_others()
-        return bool(self._made)
 
     def _close_to_others(self) -> None:
         found = self._folder.stat()
@@ -211,10 +210,14 @@ class DiskFiles:
             )
         self._folder.chmod(0o700)
 
-    def sync_parent(self) -> None:
-        """See `Files`."""
-        for path in self._made:
-            _sync_path(path.parent, os.O_DIRECTORY)
+    def sync_parents(self) -> None:
+        """See `Files`. Folders that the daemon may not read it cannot have made."""
+        device = self._folder.stat().st_dev
+        for path in self._folder.resolve().parents:
+            if path.stat().st_dev != device:
+                break
+            with suppress(PermissionError):
+                _sync_path(path, os.O_DIRECTORY)
 
     def lock(self) -> None:
         """See `Files`. The lock ends with the process, however it ends."""

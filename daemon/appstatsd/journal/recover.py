@@ -69,11 +69,11 @@ class Recovery:
         try:
             for name in self._layout.unfinished:
                 files.unlink(name)
-            damages = note(files, reader.damages) if reader.damages else []
             if reader.end:
                 # Nothing relies on this: behind the last unit that counts nothing will be read any more.
                 files.truncate(*reader.end)
-            journal = Journal(files, nonce, max_bytes, reader.next_unit, reader.last, damages)
+            journal = Journal(files, nonce, max_bytes, reader.next_unit, reader.last)
+            journal.set_aside_later(note(files, reader.damages))
         except OSError as error:
             raise JournalFailed.because("begin to write", files.where, error) from error
         return journal

@@ -40,20 +40,11 @@ class Journal:
     _prepared: int
     """How far the file has been written, zeros for units to come included, in bytes."""
 
-    def __init__(
-        self,
-        files: Files,
-        nonce: Nonce,
-        max_bytes: int,
-        next_unit: int,
-        carried: Unit | None,
-        damages: Sequence[Damage],
-    ) -> None:
+    def __init__(self, files: Files, nonce: Nonce, max_bytes: int, next_unit: int, carried: Unit | None) -> None:
         """Go on after a recovery, with a segment of its own.
 
         `carried` is the last unit that was read. It is written once more, since the daemon that wrote it may not have
-        lived to see it safe, or may have seen its fsync fail, after which the pages count as clean. The files of
-        `damages` are renamed, where others are removed, once there is a snapshot that does without them.
+        lived to see it safe, or may have seen its fsync fail, after which the pages count as clean.
 
         Raises:
             JournalFailed: the disk did not take it.
@@ -62,7 +53,7 @@ class Journal:
         self._nonce = nonce
         self._max_bytes = max_bytes
         self._next_unit = next_unit
-        self._set_aside = {found.file: found.set_aside_as for found in damages}
+        self._set_aside: dict[str, str] = {}
         self._failed = False
         self._sizes_lock = threading.Lock()
         # Bytes by name of the files that count as the journal. Under _sizes_lock.
@@ -72,6 +63,10 @@ class Journal:
             for name in layout.marks:
                 self._note_size(name, files.size(name))
             self._begin_segment(layout.next_number, carried)
+
+    def set_aside_later(self, damages: Sequence[Damage]) -> None:
+        """Rename these files, where others are removed, once there is a snapshot that does without them."""
+        self._set_aside = {found.file: found.set_aside_as for found in damages}
 
     def append(self, records: Sequence[Record]) -> None:
         """Add one unit; it is safe when this returns.
