@@ -143,8 +143,11 @@ def test_nothing_of_a_call_outlives_its_transaction(url: str) -> None:
     assert left == [("0", "0", "0", 0, 0, 0)]
 
 
-def test_workspaces_move_to_their_latest_end_but_not_past_the_flush(url: str) -> None:
-    with PostgresReporter(url) as reporter:
+@pytest.mark.parametrize("mode", [LastUsedAt.UPSERT, LastUsedAt.UPDATE])
+def test_workspaces_move_to_their_latest_end_but_not_past_the_flush(url: str, mode: LastUsedAt) -> None:
+    for number in (1, 2) if mode is LastUsedAt.UPDATE else ():
+        query(url, "INSERT INTO workspaces VALUES (%s, '2001-01-01')", uuid_bytes(number).hex())
+    with PostgresReporter(url, last_used_at=mode) as reporter:
         reporter.report(
             Rows.join(
                 [
@@ -269,15 +272,23 @@ def test_reports_from_several_threads_do_not_meet(url: str) -> None:
     assert count(url) == 4 * 10 * 50
 
 
-def test_two_daemons_and_a_third_party_on_the_same_workspaces_never_deadlock(url: str) -> None:
+@pytest.mark.parametrize("mode", [LastUsedAt.UPSERT, LastUsedAt.UPDATE])
+def test_two_daemons_and_a_third_party_on_the_same_workspaces_never_deadlock(url: str, mode: LastUsedAt) -> None:
     workspaces, steps = 200, 40
+    if mode is LastUsedAt.UPDATE:
+        query(
+            url,
+            "INSERT INTO workspaces SELECT lpad(to_hex(n), 32, '0')::uuid, '2001-01-01'"
+            " FROM generate_series(1, %s) n ORDER BY random()",
+            workspaces,
+        )
     failures: list[BaseException] = []
     done = threading.Event()
 
     def daemon(number: int) -> None:
         order = np.random.default_rng(number)
         try:
-            with PostgresReporter(url) as reporter:
+            with PostgresReporter(url, last_used_at=mode) as reporter:
                 for step in range(steps):
                     touched = order.choice(workspaces, 120, replace=False) + 1
                     now = NOW_US + step * 1_000 + number
