@@ -169,6 +169,18 @@ def test_workspaces_never_move_back(url: str, mode: LastUsedAt) -> None:
     assert last_used(url) == {1: 1, 2: 0}
 
 
+@pytest.mark.parametrize("mode", [LastUsedAt.UPSERT, LastUsedAt.UPDATE])
+def test_a_workspace_that_would_not_move_is_not_waited_for(url: str, mode: LastUsedAt) -> None:
+    query(url, "INSERT INTO workspaces VALUES (%s, %s)", uuid_bytes(1).hex(), moment(NOW_US))
+    with (
+        psycopg.connect(url) as other,
+        PostgresReporter(url, last_used_at=mode) as reporter,
+    ):
+        other.execute("SELECT 1 FROM workspaces FOR UPDATE")
+        reporter.report(rows([app(workspace=1)]))
+    assert count(url) == 1
+
+
 @pytest.mark.parametrize(("mode", "made"), [("auto", {1, 2}), ("upsert", {1, 2}), ("update", {1}), ("off", set())])
 def test_each_mode_touches_what_it_says(url: str, mode: str, made: set[int]) -> None:
     query(url, "INSERT INTO workspaces VALUES (%s, '2001-01-01')", uuid_bytes(1).hex())
