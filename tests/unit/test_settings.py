@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from appstatsd.addresses import TcpAddress, UnixAddress
-from appstatsd.cli import sources
 from appstatsd.cli.sources import Flags, Host, read
 from appstatsd.collect.rules import Rules
 from appstatsd.settings import FIELDS, TABLE, Settings, SettingsError
@@ -404,11 +403,3 @@ def test_reading_again_refuses_what_is_wrong_by_then(config: Config) -> None:
     config("batch-size = 0")
     with pytest.raises(SettingsError):
         old.read_again()
-
-
-def test_until_there_is_a_journal_memory_is_the_default_and_journal_is_refused() -> None:
-    assert sources.without_journal  # Goes with the function.
-    found = settings()
-    assert (found.durability, found.sources["durability"].text) == ("memory", "memory")
-    assert "there is no journal in this version yet; allowed is memory" in refusal({"durability": ("journal",)})
-    assert settings({"durability": ("memory",)}).sources["durability"].where == "flag --durability"
