@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 from typing import Any
 
 import grpc
@@ -23,13 +22,15 @@ from appstatsd.addresses import Address
 from appstatsd.clock import Clock, SystemClock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.deliver.deliverer import Deliverer
+from appstatsd.deliver.figures import DatabaseState
+from appstatsd.deliver.watch import DatabaseWatch
 from appstatsd.drain import Drain, EventLog, Forgetful
 from appstatsd.durable import recover_ledger
-from appstatsd.errors import AppstatsdError, StoreUnavailable
+from appstatsd.errors import AppstatsdError
 from appstatsd.events import Quarantined, Started, Written
 from appstatsd.ingest.admin import Admin
 from appstatsd.ingest.reports import ReportStreams
-from appstatsd.ingest.server import QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
+from appstatsd.ingest.server import DATABASE, QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
 from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
@@ -42,6 +43,8 @@ from appstatsd.store.writer import PostgresReporter
 
 STOP_SECONDS = 15.0
 """How long a clean stop may take for its flushes and for ending the streams."""
+STREAMS_END_SECONDS = 3.0
+"""How much of that clients may take to see their streams end."""
 
 
 class DaemonFailed(AppstatsdError):
@@ -90,6 +93,7 @@ class Daemon:
         self._failure: BaseException | None = None
         self._drain_runs = False
         self._servers: list[Server] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self._store = _store(settings)
         self._ledger = ledger
         self._event_log = log
@@ -102,6 +106,10 @@ class Daemon:
                 Quarantined(serial, stamp, refused.message, refused.sqlstate, clock.wall_us())
             ),
             wall_us=clock.wall_us,
+            on_state=self._database_is,
+        )
+        self._watch = DatabaseWatch(
+            self._store.probe, self._deliverer.idle, self._deliverer.probed, settings.report_interval_seconds
         )
         self._drain = Drain(
             self._ledger,
@@ -138,18 +146,10 @@ class Daemon:
 
     def _start_writing(self) -> None:
         self._store.open()
-        # An embedded server takes a while to start; nothing else waits for it.
-        self._prober = threading.Thread(target=self._probe, name="database-start")
-        self._prober.start()
+        self._watch.start()  # which starts an embedded server too; nothing else waits for it
         self._deliverer.start()
         self._drain.start()
         self._drain_runs = True
-
-    def _probe(self) -> None:
-        try:
-            self._store.probe()
-        except StoreUnavailable as error:
-            self._log.warning("The database takes no rows yet", error=str(error))
 
     async def _start_serving(self) -> None:
         settings = self._settings
@@ -186,6 +186,7 @@ class Daemon:
         for server in self._servers:
             for name in ("", REPORT_SERVICE):
                 await server.set_health(name, serving=True)
+            await server.set_health(DATABASE, self._deliverer.figures().database_state is DatabaseState.UP)
             wanted = settings.listen if server is reports else (settings.admin_address,)
             addresses += await server.start(wanted)
         shown = " ".join(str(address) for address in addresses)
@@ -200,15 +201,17 @@ class Daemon:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._last_flush()
                     self._streams.refuse("the daemon stops; it will be back", retry_delay_ms=1000)
-                    await self._streams.closed()
+                    await self._streams.closed(STREAMS_END_SECONDS)
                     await self._last_flush()
+        if self._drain_runs:
+            self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
+        self._watch.stop(timeout_seconds=1)
+        self._store.close()
+        # The sockets go last: the time without them is what proxies notice of a restart.
         for server in self._servers:
             await server.stop(grace_seconds=0)
         if self._drain_runs:
-            self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
             self._drain.stop()
-        self._store.close()
-        self._prober.join()
         self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
 
     async def _last_flush(self) -> None:
@@ -231,6 +234,17 @@ class Daemon:
         self._failure = failure
         self._loop.call_soon_threadsafe(self._stopping.set)
 
+    def _database_is(self, state: DatabaseState) -> None:
+        """Tell whoever asks for the health of `database`; from any thread."""
+
+        def tell() -> None:
+            for server in self._servers:
+                telling = self._loop.create_task(server.set_health(DATABASE, state is DatabaseState.UP))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+
+        self._loop.call_soon_threadsafe(tell)
+
     def _refuse(self, refuse: bool) -> None:
         if refuse:
             why = "the daemon's state directory is full; try again later"
@@ -239,6 +253,7 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._streams.take_again)
 
     def _rolled_up(self, rolled_up: RolledUp) -> None:
+        self._streams.settle_log()
         if rolled_up.stepped_back_us:
             self._log.warning(
                 "The clock stepped back by more than --max-clock-skew, and is followed",

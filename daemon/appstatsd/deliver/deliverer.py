@@ -21,7 +21,7 @@ from tenacity.wait import WaitBaseT
 
 from appstatsd.collect.rows import Reporter, Rows
 from appstatsd.deliver.asks import Answer, Asks
-from appstatsd.deliver.figures import Figures, Tally
+from appstatsd.deliver.figures import DatabaseState, Figures, Tally
 from appstatsd.deliver.outbox import Outbox, Waiting
 from appstatsd.deliver.refusal import OnlyRowRefused, Sifter, TableRefuses
 from appstatsd.deliver.segment import Int64s
@@ -57,6 +57,7 @@ class Deliverer:
         on_written: OnWritten,
         on_quarantined: OnQuarantined,
         wall_us: Callable[[], int],
+        on_state: Callable[[DatabaseState], None] = lambda state: None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         backoff: WaitBaseT = FULL_JITTER,
@@ -70,6 +71,7 @@ class Deliverer:
             on_written: Called from the thread; the one writer must settle the rows, then call `kick`.
             on_quarantined: Called from the thread; the one writer must move the row, then call `kick`.
             wall_us: Microseconds since the Unix epoch.
+            on_state: Told of each change of the database's state, from the thread that found it.
             clock: Seconds that never run back.
             wait: Waits for an event, so many seconds at most.
             backoff: How long to wait after a failed attempt: one of tenacity's waits.
@@ -84,7 +86,7 @@ class Deliverer:
         self._backoff = backoff
         self._log = structlog.get_logger("appstatsd.deliver")
         self._asks = Asks(outbox, clock)
-        self._tally = Tally()
+        self._tally = Tally(on_state)
         # Used by the thread alone.
         self._sifter = Sifter(outbox, batch_size, self._send, self._committed, self._blamed)
         self._trouble = TroubleLog(clock)
@@ -122,6 +124,15 @@ class Deliverer:
         if urgent:
             self._hurry.set()
         self._work.set()
+
+    def idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return not len(self._outbox)
+
+    def probed(self, error: StoreUnavailable | None) -> None:
+        """Somebody asked, while nothing waited, whether rows could be written; None: yes."""
+        if self.idle():
+            self._tally.probed(error)
 
     def figures(self) -> Figures:
         """How things stand."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -46,7 +46,9 @@ class Figures:
 class Tally:
     """Counts; written by the deliverer's thread, read by any."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_state: Callable[[DatabaseState], None]) -> None:
+        """`on_state` is told of each change of the database's state, from the thread that found it."""
+        self._on_state = on_state
         self._lock = threading.Lock()
         # The lock protects all that follows.
         self._state = DatabaseState.UNKNOWN
@@ -59,8 +61,8 @@ class Tally:
     def committed(self, rows: Rows, now_us: int) -> None:
         """The database took these rows."""
         late = int(np.count_nonzero(rows.cells["ended_us"] < now_us - LATE_US))
+        self._set_state(DatabaseState.UP)
         with self._lock:
-            self._state = DatabaseState.UP
             self._last_error = ""
             self._last_success_us = now_us
             self._written += len(rows)
@@ -68,18 +70,31 @@ class Tally:
 
     def refused(self, refusal: RowsRefused) -> None:
         """The database refused the content of rows."""
+        self._set_state(DatabaseState.UP)
         with self._lock:
-            self._state = DatabaseState.UP
             self._errors[_sqlstate_class(refusal.sqlstate)] += 1
 
     def failed(self, error: StoreUnavailable) -> None:
         """An attempt came to nothing."""
+        if not isinstance(error, OnlyRowRefused):
+            self._set_state(DatabaseState.DOWN)
         with self._lock:
             self._last_error = str(error)
-            if not isinstance(error, OnlyRowRefused):
-                self._state = DatabaseState.DOWN
             if not isinstance(error, OnlyRowRefused | TableRefuses):  # those follow from refusals, counted before
                 self._errors[_sqlstate_class(error.sqlstate)] += 1
+
+    def probed(self, error: StoreUnavailable | None) -> None:
+        """Somebody asked whether rows could be written, while there were none."""
+        self._set_state(DatabaseState.UP if error is None else DatabaseState.DOWN)
+        with self._lock:
+            self._last_error = "" if error is None else str(error)
+
+    def _set_state(self, state: DatabaseState) -> None:
+        with self._lock:
+            changed = state is not self._state
+            self._state = state
+        if changed:
+            self._on_state(state)
 
     def figures(self) -> Figures:
         """How things stand."""
