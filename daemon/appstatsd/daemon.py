@@ -203,16 +203,20 @@ class Daemon:
                     self._streams.refuse("the daemon stops; it will be back", retry_delay_ms=1000)
                     await self._streams.closed(STREAMS_END_SECONDS)
                     await self._last_flush()
-        if self._drain_runs:
-            self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
-        self._watch.stop(timeout_seconds=1)
-        self._store.close()
+        # In a thread, so that who comes meanwhile is told to come back.
+        await asyncio.to_thread(self._stop_writing, deadline_s)
         # The sockets go last: the time without them is what proxies notice of a restart.
         for server in self._servers:
             await server.stop(grace_seconds=0)
         if self._drain_runs:
             self._drain.stop()
         self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
+
+    def _stop_writing(self, deadline_s: float) -> None:
+        if self._drain_runs:
+            self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
+        self._watch.stop(timeout_seconds=1)
+        self._store.close()
 
     async def _last_flush(self) -> None:
         # Under a test clock no time passes but what the test says.
