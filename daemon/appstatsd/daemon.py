@@ -28,12 +28,14 @@ from appstatsd.drain import Drain, EventLog, Forgetful
 from appstatsd.durable import recover_ledger
 from appstatsd.errors import AppstatsdError
 from appstatsd.events import Quarantined, Started, Written
+from appstatsd.flushes import Flushes
 from appstatsd.ingest.admin import Admin
 from appstatsd.ingest.reports import ReportStreams
 from appstatsd.ingest.server import DATABASE, QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
 from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
+from appstatsd.observe.metrics import Metrics, Parts
 from appstatsd.observe.status import StatusPage
 from appstatsd.settings import Settings
 from appstatsd.store.embedded import EmbeddedPostgres
@@ -111,15 +113,19 @@ class Daemon:
         self._watch = DatabaseWatch(
             self._store.probe, self._deliverer.idle, self._deliverer.probed, settings.report_interval_seconds
         )
+        self._metrics = Metrics()
+        self._flushes = Flushes(self._deliverer, clock, settings.flush_timeout_us, self._metrics.flush_seconds)
         self._drain = Drain(
             self._ledger,
             log,
             clock,
             first_flush_us=None if settings.enable_test_clock else _phase_us(settings),
             flush_interval_us=settings.report_interval_us,
+            timer_flush=lambda: self._flushes.call(None, urgent=False),
             answer=lambda answers: self._streams.answer(answers),
             rolled_up=self._rolled_up,
             outbox_changed=self._deliverer.kick,
+            acknowledged=self._metrics.ack_seconds,
             refuse=self._refuse,
             failed=self._failed,
         )
@@ -153,21 +159,20 @@ class Daemon:
 
     async def _start_serving(self) -> None:
         settings = self._settings
-        self._admin = Admin(
-            self._drain,
+        page = StatusPage(
             self._deliverer,
+            self._flushes,
             self._clock,
-            StatusPage(
-                self._deliverer,
-                self._clock,
-                open_streams=lambda: self._streams.open,
-                database_url=lambda: self._store.shown_url,
-                journal_bytes=lambda: self._event_log.bytes_on_disk,
-                journal_damage=self._event_log.damage,
-            ),
-            flush_timeout_us=settings.flush_timeout_us,
-            test_clock=settings.enable_test_clock,
+            open_streams=lambda: self._streams.open,
+            database_url=lambda: self._store.shown_url,
+            journal_bytes=lambda: self._event_log.bytes_on_disk,
+            journal_damage=self._event_log.damage,
         )
+        self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
+        if settings.metrics_listen is not None:
+            self._metrics.serve(
+                settings.metrics_listen, self._drain.put, page, self._deliverer.figures, self._store.figures
+            )
         stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
             "StreamReports",
             grpc.stream_stream_rpc_method_handler(self._streams.handle),
@@ -213,6 +218,7 @@ class Daemon:
         self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
 
     def _stop_writing(self, deadline_s: float) -> None:
+        self._metrics.close()
         if self._drain_runs:
             self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
         self._watch.stop(timeout_seconds=1)

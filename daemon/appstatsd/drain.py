@@ -111,9 +111,11 @@ class Drain:
         *,
         first_flush_us: int | None,
         flush_interval_us: int,
+        timer_flush: Callable[[], FlushCall],
         answer: Callable[[dict[int, Answer]], None],
         rolled_up: Callable[[RolledUp], None],
         outbox_changed: Callable[[], None],
+        acknowledged: Callable[[float], None],
         refuse: Callable[[bool], None],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -125,9 +127,11 @@ class Drain:
             clock: The daemon's clocks.
             first_flush_us: How long after the start the timer's first flush comes; None: the timer does not flush.
             flush_interval_us: How long after a flush of the timer's the next one comes.
+            timer_flush: Makes the calls of the timer.
             answer: Takes what the streams are told, by number of the stream.
             rolled_up: Is called after each roll-up, when its rows are in the outbox.
             outbox_changed: Is called when rows came into the outbox, or left it.
+            acknowledged: Is told how many seconds a message waited for its answer.
             refuse: Is told whether streams are to be refused for lack of room.
             failed: Is called when the drain can't go on; the daemon must end.
         """
@@ -136,9 +140,11 @@ class Drain:
         self._clock = clock
         self._flush_interval_us = flush_interval_us
         self._next_flush_us = None if first_flush_us is None else clock.mono_us() + first_flush_us
+        self._timer_flush = timer_flush
         self._answer = answer
         self._rolled_up = rolled_up
         self._outbox_changed = outbox_changed
+        self._acknowledged = acknowledged
         self._failed = failed
         self._admission = Admission(lambda size: log.room(size, ledger), refuse)
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
@@ -180,7 +186,7 @@ class Drain:
         except queue.Empty:
             pass
         if self._next_flush_us is not None and self._clock.mono_us() >= self._next_flush_us:
-            items.append(FlushCall(None, _nobody_waits))
+            items.append(self._timer_flush())
             self._next_flush_us = max(self._next_flush_us + self._flush_interval_us, self._clock.mono_us())
         return items
 
@@ -203,6 +209,10 @@ class Drain:
         answers = self._ledger.apply_all(events)
         if answers:
             self._answer(answers)
+            now_us = self._clock.mono_us()
+            for event in events:
+                if isinstance(event, Received):
+                    self._acknowledged((now_us - event.mono_us) / 1_000_000)
         for as_of_us, event in flushes.items():
             rolled_up, stamp = self._ledger.flushed(event)
             self._rolled_up(rolled_up)
@@ -220,7 +230,3 @@ class Drain:
     def _flush_event(self, as_of_us: int | None) -> Flushed:
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
         return Flushed(wall_us if as_of_us is None else as_of_us, wall_us, mono_us)
-
-
-def _nobody_waits(stamp: int) -> None:
-    pass

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from appstatsd.collect import presence, rollup
 from appstatsd.collect.accept import accept
+from appstatsd.collect.apps import METHOD, METHODS
 from appstatsd.collect.batch import Arrival, Rejection
 from appstatsd.collect.clients import Clients
 from appstatsd.collect.columns import Ints
@@ -126,6 +127,14 @@ class Collector:
             sessions = self._state.sessions
             owners = sessions.client[: sessions.used][sessions.live()]
             return np.bincount(owners, minlength=len(self._state.clients.table))
+
+    def live_by_method(self) -> Ints:
+        """By number of an access method, how many sessions have no end."""
+        with self._lock:
+            sessions, groups = self._state.sessions, self._state.groups
+            apps = groups.app[sessions.group[: sessions.used][sessions.live()]]
+            methods = np.array([key[METHOD] for key in groups.apps.keys] or [0], np.int64)
+            return np.bincount(methods[apps], minlength=len(METHODS))
 
     @property
     def last_now_us(self) -> int:

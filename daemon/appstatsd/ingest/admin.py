@@ -15,10 +15,10 @@ import grpc
 from appstatsd.clock import Clock
 from appstatsd.collect.apps import AGENT, METHOD, USER, WORKSPACE, slug_or_port
 from appstatsd.deliver.asks import FlushOutcome
-from appstatsd.deliver.deliverer import Deliverer
 from appstatsd.deliver.quarantine import Quarantined
-from appstatsd.drain import Drain, FlushCall, Question
+from appstatsd.drain import Drain, Question
 from appstatsd.events import QuarantineDropped, QuarantineRetried
+from appstatsd.flushes import Flushes
 from appstatsd.ingest.server import QUARANTINE_SERVICE, REPORT_SERVICE, handlers
 from appstatsd.ledger import Ledger
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
@@ -34,18 +34,16 @@ class Admin:
     def __init__(
         self,
         drain: Drain,
-        deliverer: Deliverer,
+        flushes: Flushes,
         clock: Clock,
         status: Callable[[Ledger], wire.GetStatusResponse],
         *,
-        flush_timeout_us: int,
         test_clock: bool,
     ) -> None:
         self._drain = drain
-        self._deliverer = deliverer
+        self._flushes = flushes
         self._clock = clock
         self._status = status
-        self._flush_timeout_us = flush_timeout_us
         self._test_clock = test_clock
 
     def services(self, *report_methods: tuple[str, grpc.RpcMethodHandler[Any, Any]]) -> list[grpc.GenericRpcHandler]:
@@ -88,14 +86,13 @@ class Admin:
 
     async def flush_now(self, as_of_us: int | None) -> FlushOutcome:
         """Roll up, and wait until every row is in the database, or can't be; no longer than a flush may take."""
-        deadline = (self._clock.mono_us() + self._flush_timeout_us) / 1_000_000
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[FlushOutcome] = loop.create_future()
 
         def answer(outcome: FlushOutcome) -> None:
             loop.call_soon_threadsafe(_resolve, waiting, outcome)
 
-        self._drain.put(FlushCall(as_of_us, lambda stamp: self._deliverer.ask(stamp, deadline, answer)))
+        self._drain.put(self._flushes.call(as_of_us, answer))
         return await waiting
 
     async def get_status(self, request: wire.GetStatusRequest, context: _Context) -> wire.GetStatusResponse:

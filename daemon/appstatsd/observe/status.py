@@ -7,6 +7,7 @@ from collections.abc import Callable
 import appstatsd
 from appstatsd.clock import Clock
 from appstatsd.deliver.deliverer import Deliverer
+from appstatsd.flushes import Flushes
 from appstatsd.ledger import Ledger
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 
@@ -17,6 +18,7 @@ class StatusPage:
     def __init__(
         self,
         deliverer: Deliverer,
+        flushes: Flushes,
         clock: Clock,
         *,
         open_streams: Callable[[], int],
@@ -25,6 +27,7 @@ class StatusPage:
         journal_damage: Callable[[], str],
     ) -> None:
         self._deliverer = deliverer
+        self._flushes = flushes
         self._clock = clock
         self._open_streams = open_streams
         self._database_url = database_url
@@ -50,8 +53,8 @@ class StatusPage:
             reports_rejected=tally.rejected.total(),
             reports_duplicate=tally.duplicate,
             rows_written=figures.rows_written,
-            last_flush_at_unix_nano=figures.last_success_us * 1000,
-            last_flush_error=figures.last_error,
+            last_flush_at_unix_nano=self._flushes.last_whole_us * 1000,
+            last_flush_error=self._flushes.last_error or figures.last_error,
             database_state=figures.database_state.value,
             journal_bytes=self._journal_bytes(),
             connected_streams=self._open_streams(),
