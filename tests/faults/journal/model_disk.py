@@ -66,7 +66,7 @@ class ModelDisk:
 
     where = "/model"
     block_bytes = 64
-    ahead_bytes = 128
+    ahead_bytes = 256
 
     def __init__(self, image: Image | None = None) -> None:
         """Empty, not even the folder there; or as a loss of power left it."""

@@ -25,12 +25,14 @@ def first_life(witness: Witness) -> None:
     """Units of different sizes, two segments more, two snapshots with a unit appended meanwhile."""
     journal = witness.begin()
     witness.append(journal)
-    witness.append(journal, 120)
+    witness.append(journal, 84)
+    witness.append(journal, 148)
     witness.snapshot(journal)
-    witness.append(journal, 100)
+    witness.append(journal, 148)
     witness.append(journal)
+    witness.append(journal, 84)
     witness.snapshot(journal)
-    witness.append(journal)
+    witness.append(journal, 84)
     witness.look()
 
 
@@ -38,7 +40,7 @@ def later_life(witness: Witness) -> None:
     """A start on what is there, and two units."""
     journal = witness.begin()
     witness.append(journal)
-    witness.append(journal, 100)
+    witness.append(journal, 84)
     witness.look()
 
 

@@ -35,7 +35,7 @@ def damaged_image() -> tuple[str, bytes]:
     for unit in UNITS:
         journal.append([[unit]])
     ((name, inode),) = disk.entries.items()
-    return name, inode.durable.replace(b"two", b"tvo")
+    return name, inode.durable.replace(b"two", b"tvo")[: 4 * disk.block_bytes]
 
 
 class DamageWitness:
@@ -95,7 +95,7 @@ class DamageWitness:
         check(not self.known or self.acknowledging or known == {self.name}, "nobody knows of the damage any more")
         check(not self.acknowledged or not known, "it was acknowledged, and there it is again")
         check(bool(known or recovery.damages) or self.acknowledging, "damage was not noticed")
-        kept_as = [name for name, content in image.items() if content == self.content]
+        kept_as = [name for name, content in image.items() if content.startswith(self.content)]
         check(bool(kept_as), "the damaged file is gone")
         check(not self.set_aside or kept_as == [self.set_aside_as], "the damaged file was not set aside")
 
