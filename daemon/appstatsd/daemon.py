@@ -170,9 +170,8 @@ class Daemon:
         )
         self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
         if settings.metrics_listen is not None:
-            self._metrics.serve(
-                settings.metrics_listen, self._drain.put, page, self._deliverer.figures, self._store.figures
-            )
+            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures)
+            self._metrics.serve(settings.metrics_listen, parts)
         stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
             "StreamReports",
             grpc.stream_stream_rpc_method_handler(self._streams.handle),
