@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 from pathlib import Path
 
 
@@ -16,7 +18,10 @@ class Watched:
     """Some processes, from now on until each has ended; their numbers may be used again meanwhile."""
 
     def __init__(self, *pids: int) -> None:
-        self._handles = {pid: os.pidfd_open(pid) for pid in pids}
+        self._handles: dict[int, int] = {}
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                self._handles[pid] = os.pidfd_open(pid)
 
     def living(self, seconds: float = 0.0) -> list[int]:
         """Which of them live still, after having waited up to `seconds` for the end of each."""
@@ -30,5 +35,9 @@ class Watched:
         return left
 
     def close(self) -> None:
-        for handle in self._handles.values():
+        """Kill those that are left."""
+        while self._handles:
+            _, handle = self._handles.popitem()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
             os.close(handle)

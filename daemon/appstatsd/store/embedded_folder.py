@@ -192,7 +192,6 @@ class EmbeddedFolder:
                 pass_fds=[server_lock],
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            shutil.rmtree(unfinished)
             said = (error.stderr or b"").decode(errors="replace").strip()
             raise EmbeddedPostgresRefused(
                 f"cannot make the data folder {self.data}: {said or error}"

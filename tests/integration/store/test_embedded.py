@@ -71,6 +71,18 @@ def stand_in() -> Iterator[Callable[..., StandIn]]:
         one.stop()
 
 
+@pytest.fixture
+def watch() -> Iterator[Callable[[Path], Watched]]:
+    """Watch the server of a folder, with all its processes, and kill what is left of it at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(folder: Path) -> Watched:
+            pid = postmaster(folder)
+            return stack.enter_context(contextlib.closing(Watched(pid, *children(pid))))
+
+        yield make
+
+
 @pytest.fixture(scope="session")
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that has been used once, to be copied: initializing one takes a second."""
@@ -150,11 +162,10 @@ def test_the_first_start_makes_data_that_is_there_again_after_a_clean_stop(place
         assert query(url, "SELECT a FROM kept") == [(7,)]
 
 
-def test_nothing_runs_after_a_stop(state_dir: Path) -> None:
+def test_nothing_runs_after_a_stop(state_dir: Path, watch: Callable[[Path], Watched]) -> None:
     embedded = EmbeddedPostgres(state_dir)
     with running(embedded):
-        pid = postmaster(embedded.folder)
-        watched = Watched(pid, *children(pid))
+        watched = watch(embedded.folder)
     assert watched.living() == []
     assert "embedded-postgres" not in {thread.name for thread in threading.enumerate()}
 
@@ -247,12 +258,11 @@ def test_a_second_daemon_on_one_state_directory_is_refused_and_the_first_goes_on
 
 
 def test_the_server_ends_when_the_daemon_is_killed_and_its_data_is_there_at_the_next_start(
-    state_dir: Path, stand_in: Callable[..., StandIn]
+    state_dir: Path, stand_in: Callable[..., StandIn], watch: Callable[[Path], Watched]
 ) -> None:
     daemon = stand_in(state_dir)
     query(daemon.answer()["url"], "CREATE TABLE kept AS SELECT 7 AS a")
-    pid = postmaster(daemon.folder)
-    watched = Watched(pid, *children(pid))
+    watched = watch(daemon.folder)
     daemon.kill()
     assert watched.living(PATIENCE_SECONDS) == []
     with running(EmbeddedPostgres(state_dir)) as url:
@@ -260,16 +270,14 @@ def test_the_server_ends_when_the_daemon_is_killed_and_its_data_is_there_at_the_
 
 
 def test_data_is_there_after_daemon_and_server_were_all_killed_at_once(
-    state_dir: Path, stand_in: Callable[..., StandIn]
+    state_dir: Path, stand_in: Callable[..., StandIn], watch: Callable[[Path], Watched]
 ) -> None:
     daemon = stand_in(state_dir)
     query(daemon.answer()["url"], "CREATE TABLE kept AS SELECT 7 AS a")
-    pid = postmaster(daemon.folder)
-    for victim in (daemon.process.pid, pid, *children(pid)):
-        os.kill(victim, signal.SIGSTOP)
-    for victim in (daemon.process.pid, *children(pid), pid):
-        os.kill(victim, signal.SIGKILL)
-    daemon.stop()
+    for victim in (daemon.process.pid, postmaster(daemon.folder)):
+        os.kill(victim, signal.SIGSTOP)  # so that none of them can do anything about the others' end
+    watch(daemon.folder).close()
+    daemon.kill()
     with running(EmbeddedPostgres(state_dir)) as url:
         assert query(url, "SELECT a FROM kept") == [(7,)]
 
@@ -286,16 +294,15 @@ def test_a_daemon_that_starts_at_once_after_a_kill_waits_for_the_earlier_server(
 
 
 def test_an_earlier_server_that_does_not_end_by_itself_is_ended(
-    state_dir: Path, stand_in: Callable[..., StandIn]
+    state_dir: Path, stand_in: Callable[..., StandIn], watch: Callable[[Path], Watched]
 ) -> None:
     daemon = stand_in(state_dir)
     query(daemon.answer()["url"], "CREATE TABLE kept AS SELECT 7 AS a")
-    pid = postmaster(daemon.folder)
-    watched = Watched(pid, *children(pid))
-    os.kill(pid, signal.SIGSTOP)
+    watched = watch(daemon.folder)
+    os.kill(postmaster(daemon.folder), signal.SIGSTOP)
     daemon.kill()
-    assert pid in watched.living()
-    with running(EmbeddedPostgres(state_dir, stop_seconds=0.2, kill_seconds=0.2)) as url:
+    assert watched.living() != []
+    with running(EmbeddedPostgres(state_dir, stop_seconds=0.2, kill_seconds=3.0)) as url:
         assert watched.living() == []
         assert query(url, "SELECT a FROM kept") == [(7,)]
 
@@ -327,10 +334,12 @@ def test_a_stale_pid_that_is_another_process_by_now_does_not_stop_the_start_nor_
         pid_file.write_text(f"{stranger.pid}\n" + left.split("\n", 1)[1])
         if owner := launch.account():
             os.chown(pid_file, *owner)
-        with running(EmbeddedPostgres(state_dir)) as url:
-            assert query(url, "SELECT 1") == [(1,)]
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            with running(EmbeddedPostgres(state_dir)) as url:
+                assert query(url, "SELECT 1") == [(1,)]
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_postgres_of_others_whose_command_line_holds_the_path_is_left_alone(
@@ -344,18 +353,20 @@ def test_a_postgres_of_others_whose_command_line_holds_the_path_is_left_alone(
         daemon.answer()
         daemon.kill()
         with running(EmbeddedPostgres(state_dir)):
-            assert Watched(pid).living() == [pid]
+            assert Path(f"/proc/{pid}/cmdline").exists()
         with other.connect() as connection:
             assert connection.execute("SHOW a.note").fetchone() == (f"{state_dir}-postgres/data",)
     finally:
         other.remove()
 
 
-def test_a_server_that_was_killed_is_started_again_at_the_same_url(state_dir: Path) -> None:
+def test_a_server_that_was_killed_is_started_again_at_the_same_url(
+    state_dir: Path, watch: Callable[[Path], Watched]
+) -> None:
     embedded = EmbeddedPostgres(state_dir, first_pause_seconds=0.01)
     with running(embedded) as url:
         query(url, "CREATE TABLE kept AS SELECT 7 AS a")
-        watched = Watched(postmaster(embedded.folder))
+        watched = watch(embedded.folder)
         os.kill(postmaster(embedded.folder), signal.SIGKILL)
         assert watched.living(PATIENCE_SECONDS) == []
         assert eventually(url, "SELECT a FROM kept") == [(7,)]
@@ -382,18 +393,28 @@ def test_a_server_that_cannot_start_is_tried_until_it_can_and_the_log_says_why(s
     assert 'unrecognized configuration parameter "nonsense"' in reasons[0]
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["busy", "frozen"])
-def test_a_stop_ends_a_server_that_is(state_dir: Path, frozen: bool) -> None:
-    embedded = EmbeddedPostgres(state_dir, stop_seconds=0.2 if frozen else PATIENCE_SECONDS, kill_seconds=0.2)
+def cluster_state(folder: Path) -> str:
+    words = [str(find_programs() / "pg_controldata"), "-D", str(folder / "data")]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True, env={"LC_ALL": "C"})
+    return next(
+        line.split(":")[1].strip() for line in answer.stdout.splitlines() if line.startswith("Database cluster")
+    )
+
+
+@pytest.mark.parametrize(("frozen", "left"), [(False, "shut down"), (True, "in production")])
+def test_a_stop_is_orderly_while_clients_are_connected_and_hard_where_that_takes_too_long(
+    state_dir: Path, frozen: bool, left: str, watch: Callable[[Path], Watched]
+) -> None:
+    embedded = EmbeddedPostgres(state_dir, stop_seconds=0.2 if frozen else PATIENCE_SECONDS, kill_seconds=3.0)
     url = embedded.start()
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE t ()")
-        pid = postmaster(embedded.folder)
-        watched = Watched(pid, *children(pid))
+        watched = watch(embedded.folder)
         if frozen:
-            os.kill(pid, signal.SIGSTOP)
+            os.kill(postmaster(embedded.folder), signal.SIGSTOP)
         embedded.stop()
         assert watched.living(PATIENCE_SECONDS) == []
+        assert cluster_state(embedded.folder) == left
         connection.close()
 
 
@@ -466,7 +487,9 @@ def test_a_short_path_left_by_a_kill_is_used_again_and_one_of_somebody_else_is_n
 
 
 @as_root
-def test_it_runs_for_a_user_without_any_right_too(stand_in: Callable[..., StandIn]) -> None:
+def test_it_runs_for_a_user_without_any_right_too(
+    stand_in: Callable[..., StandIn], watch: Callable[[Path], Watched]
+) -> None:
     nobody = pwd.getpwnam("nobody")
     prefix = as_nobody()
     python = usable_python(prefix)
@@ -479,9 +502,8 @@ def test_it_runs_for_a_user_without_any_right_too(stand_in: Callable[..., StandI
         daemon.answer()
         psql = [*prefix, str(find_programs() / "psql"), "-h", str(embedded.folder / "socket"), "-U", "postgres", "-Atc"]
         subprocess.run([*psql, "CREATE TABLE kept AS SELECT 7 AS a"], check=True, cwd="/", capture_output=True)
-        pid = postmaster(daemon.folder)
-        watched = Watched(pid, *children(pid))
-        assert Path(f"/proc/{pid}").stat().st_uid == nobody.pw_uid
+        watched = watch(daemon.folder)
+        assert Path(f"/proc/{postmaster(daemon.folder)}").stat().st_uid == nobody.pw_uid
         with pytest.raises(EmbeddedPostgresRefused, match=f"must be a folder of uid 0 .* has owner {nobody.pw_uid}"):
             EmbeddedPostgres(state_dir).start()
         daemon.kill()
@@ -495,8 +517,9 @@ def test_it_runs_for_a_user_without_any_right_too(stand_in: Callable[..., StandI
         assert {path: look(path) for path in before} == before
 
 
-def test_any_path_will_do(place: Path, short_dir: Path) -> None:
-    state_dir = place / """a 'b' "c", $d%20\\ü"""
+@pytest.mark.parametrize("name", ["""a 'b' "c" $d%20\\ü""", "a,b"])
+def test_any_path_will_do(place: Path, short_dir: Path, name: str) -> None:
+    state_dir = place / name
     with running(EmbeddedPostgres(state_dir, short_dir=short_dir)) as url:
         assert query(url, "SELECT 1") == [(1,)]
     assert [path.name for path in place.iterdir()] == [f"{state_dir.name}-postgres"]

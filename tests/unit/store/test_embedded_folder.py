@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,8 +71,9 @@ def test_the_server_is_taken_as_gone_only_when_every_process_that_inherited_its_
     assert lock is not None
     with subprocess.Popen(["sleep", "600"], pass_fds=[lock]) as child:
         os.close(lock)
-        assert folder.server_lock() is None
+        taken = folder.server_lock()
         child.kill()
+    assert taken is None
     again = folder.server_lock()
     assert again is not None
     os.close(again)
@@ -83,20 +86,25 @@ def test_no_process_is_named_by_a_pid_file_that_is(folder: EmbeddedFolder, text:
     assert folder.postmaster_pid() is None
 
 
-def test_a_pid_is_believed_only_of_a_postgres_with_this_data_folder(folder: EmbeddedFolder) -> None:
-    def named(*argv: str) -> bool:
-        with subprocess.Popen(argv, executable="/bin/sh", stdin=subprocess.PIPE) as process:
+def test_a_pid_is_believed_only_of_a_postgres_with_this_data_folder_and_account(folder: EmbeddedFolder) -> None:
+    def believed(name: str, data: Path, account: tuple[int, int] | None = None) -> bool:
+        # `diff` takes such a command line, and then reads its standard input for as long as we like.
+        words = [name, "-D", str(data), "-", "/dev/null"]
+        with subprocess.Popen(words, executable=shutil.which("diff"), stdin=subprocess.PIPE) as process:
             (folder.data / "postmaster.pid").write_text(f"{process.pid}\n{folder.data}\n")
-            answer = folder.postmaster_pid()
+            answer = replace(folder, account=account).postmaster_pid()
             process.kill()
         assert answer is not None
         assert answer[0] == process.pid
         return answer[1]
 
-    # A shell that reads its standard input, under these names.
-    assert named("/any/where/postgres", "-s", str(folder.data)) is False
-    assert named("/any/where/mypostgres", "-D", str(folder.data)) is False
-    assert named("sh") is False
+    assert believed("/any/where/postgres", folder.data)
+    assert not believed("/any/where/mypostgres", folder.data)
+    assert not believed("/any/where/postgres", folder.data / "..")
+    assert not believed("/any/where/postgres", folder.data, (12345, 12345))
+
+
+def test_a_pid_of_no_process_is_not_believed(folder: EmbeddedFolder) -> None:
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
     (folder.data / "postmaster.pid").write_text(f"{gone.pid}\n")
