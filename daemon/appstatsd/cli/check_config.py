@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from appstatsd.cli import exits
-from appstatsd.cli.options import SettingsCommand, value_shown, with_settings
+from appstatsd.cli.options import SettingsCommand, with_settings
 from appstatsd.settings import TABLE, Settings
 
 
@@ -17,11 +17,11 @@ def check_config(settings: Settings) -> int:
     They are what `appstatsd serve` would run with. Exit status 2, and one line, where a setting is wrong. What is
     allowed but unwise is printed as a warning.
     """
-    rows = [(row.name, value_shown(settings, row), settings.sources[row.name].where) for row in TABLE]
-    names = max(len(name) for name, _, _ in rows)
-    values = max(len(value) for _, value, _ in rows)
-    for name, value, where in rows:
-        click.echo(f"{name:<{names}}  {value:<{values}}  {where}")
+    sources = [settings.sources[row.name] for row in TABLE]
+    shown = [source.text or row.default_shown for row, source in zip(TABLE, sources, strict=True)]
+    names, values = max(len(row.name) for row in TABLE), max(map(len, shown))
+    for row, value, source in zip(TABLE, shown, sources, strict=True):
+        click.echo(f"{row.name:<{names}}  {value:<{values}}  {source.where}")
     for warning in settings.warnings:
         click.echo(f"appstatsd: warning: {warning}", err=True)
     return exits.OK

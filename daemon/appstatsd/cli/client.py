@@ -9,12 +9,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from appstatsd.addresses import Address, TcpAddress, UnixAddress
 from appstatsd.cli import exits
+from appstatsd.errors import AppstatsdError
 from appstatsd.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,12 +29,8 @@ _SYSTEM_SOCKET: Final = UnixAddress(Path("/run/appstatsd/appstatsd.sock"))
 Response = TypeVar("Response", bound="Message")
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(Exception):
-    """The daemon answered a call with an error."""
-
-    code: grpc.StatusCode
-    message: str
+class Refused(AppstatsdError):
+    """The daemon answered a call with an error; the text is the daemon's."""
 
 
 class Daemon:
@@ -72,7 +68,7 @@ class Daemon:
                     "one; else it is older than this command"
                 )
                 raise exits.Failed(text) from None
-            raise Refused(code, details or code.name) from None
+            raise Refused(details or code.name) from None
         return answer
 
 

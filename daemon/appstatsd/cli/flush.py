@@ -26,6 +26,6 @@ def flush(settings: Settings) -> int:
         try:
             answer = daemon.call("SessionReportService/Flush", wire.FlushRequest(), wire.FlushResponse, seconds)
         except Refused as refused:
-            raise exits.Failed(f"not flushed: {refused.message}") from None
+            raise exits.Failed(f"not flushed: {refused}") from None
     click.echo(f"{answer.rows_written:,} rows written, {answer.backlog_rows:,} in the backlog")
     return exits.OK

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from appstatsd.cli.sources import CONFIG_VARIABLE, Host, read
-from appstatsd.settings import FIELDS, TABLE, Settings
+from appstatsd.settings import FIELDS, TABLE
 from appstatsd.values import Boolean, Choice, FilePath, Setting
 
 Command: TypeAlias = Callable[..., int]
@@ -101,8 +101,3 @@ def _headings() -> dict[str, str]:
         heading = row.heading or heading
         headings[FIELDS[row.name]] = heading
     return headings
-
-
-def value_shown(settings: Settings, row: Setting) -> str:
-    """A setting's value for people, without a password."""
-    return settings.sources[row.name].text or row.default_shown

@@ -95,7 +95,7 @@ def _call(daemon: Daemon, name: str, request: Any, response: Any) -> Any:
     try:
         return daemon.call(f"QuarantineService/{name}", request, response)
     except Refused as refused:
-        raise exits.Failed(f"the daemon at {daemon.address} refused: {refused.message}") from None
+        raise exits.Failed(f"the daemon at {daemon.address} refused: {refused}") from None
 
 
 def _status(unknown_ids: list[int]) -> int:

@@ -92,7 +92,7 @@ def _texts(row: Setting, value: object, where: str) -> Collection[str]:
         return texts
     if isinstance(value, bool) and isinstance(row.kind, Boolean):
         return (str(value).lower(),)
-    if isinstance(value, int) and not isinstance(value, bool) and isinstance(row.kind, Integer):
+    if isinstance(value, int) and isinstance(row.kind, Integer):
         return (str(value),)
     wanted = "text in quotes, or a list of such" if row.repeatable else "text in quotes"
     shown = _HIDDEN if isinstance(row.kind, Database) else str(value)

@@ -81,7 +81,7 @@ def _get(daemon: Daemon) -> GetStatusResponse:
     try:
         return daemon.call("SessionReportService/GetStatus", wire.GetStatusRequest(), wire.GetStatusResponse)
     except Refused as refused:
-        raise exits.Failed(f"the daemon at {daemon.address} gives no status: {refused.message}") from None
+        raise exits.Failed(f"the daemon at {daemon.address} gives no status: {refused}") from None
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from appstatsd.cli import check_config
+from appstatsd.cli import sources
 from appstatsd.cli.main import cli
 from appstatsd.errors import AppstatsdError, StoreUnavailable
 from appstatsd.settings import TABLE, Settings
@@ -133,7 +133,7 @@ def test_no_error_shows_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, e
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(check_config, "value_shown", fail)
+    monkeypatch.setattr(sources, "check", fail)
     ended = run("check-config")
     assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert ended.err.startswith(words)
