@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from appstatsd.collect.rules import SECOND_US, Rules
 from appstatsd.collect.sessions import Sessions
@@ -147,9 +148,16 @@ class History:
 
 
 def contents(ledger: Ledger) -> dict[str, Any]:
-    """All that a ledger holds, for comparison; marks that only say in which list a session is are left out."""
+    """All that a ledger holds, for comparison, but for two things that mean nothing: which row number a session has, and
+    the marks that say in which list it is."""
     arrays, meta = ledger.to_snapshot()
-    arrays["collector/sessions.flags"] = arrays["collector/sessions.flags"] & Sessions.PERSISTENT
+    sessions = {name: array for name, array in arrays.items() if name.startswith("collector/sessions.")}
+    sessions["collector/sessions.flags"] &= Sessions.PERSISTENT
+    held = np.flatnonzero(sessions["collector/sessions.held_row"])
+    by_acceptance = held[np.argsort(sessions["collector/sessions.order"][held])]
+    del arrays["collector/sessions.free"]
+    for name in Sessions.DTYPES:
+        arrays[f"collector/sessions.{name}"] = sessions[f"collector/sessions.{name}"][by_acceptance]
     return {**{name: _values(array) for name, array in arrays.items()}, **meta}
 
 
