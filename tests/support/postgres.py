@@ -86,6 +86,7 @@ class PostgresServer:
             f'unix_socket_directories="{self.data}"' if self._has_socket else "unix_socket_directories=",
             "fsync=off",
             "shared_buffers=16MB",
+            "dynamic_shared_memory_type=mmap",
             "max_connections=60",
             "lc_messages=C",
         ]
@@ -198,6 +199,10 @@ class PostgresServer:
         self.set("default_transaction_read_only", "on" if read_only else "off")
 
     def remove(self) -> None:
-        """Stop it and remove its data."""
+        """Stop it and remove its data, and what a kill left in the kernel."""
         self.stop()
+        left = self.data / "postmaster.pid"
+        if left.exists():
+            segment = left.read_text().splitlines()[6].split()[1]
+            subprocess.run(["ipcrm", "-m", segment], check=False)
         shutil.rmtree(self.data, ignore_errors=True)

@@ -40,6 +40,7 @@ _SETTINGS = (
     "fsync=on",
     # A small server beside a proxy: one writer, a few readers, no replicas, no helpers that it can do without.
     "shared_buffers=32MB",
+    "dynamic_shared_memory_type=mmap",  # all in its folder: /dev/shm may be small, or emptied when a user logs out
     "max_connections=50",
     "max_wal_size=256MB",
     "wal_level=minimal",

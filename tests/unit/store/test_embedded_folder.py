@@ -91,6 +91,8 @@ def test_a_pid_is_believed_only_of_a_postgres_with_this_data_folder_and_account(
         # `diff` takes such a command line, and then reads its standard input for as long as we like.
         words = [name, "-D", str(data), "-", "/dev/null"]
         with subprocess.Popen(words, executable=shutil.which("diff"), stdin=subprocess.PIPE) as process:
+            while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                pass  # not quite there yet
             (folder.data / "postmaster.pid").write_text(f"{process.pid}\n{folder.data}\n")
             answer = replace(folder, account=account).postmaster_pid()
             process.kill()
