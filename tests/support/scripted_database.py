@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from appstatsd.collect.rows import Rows
+from appstatsd.collect.rows import Reporter, Rows
 from appstatsd.deliver.asks import FlushOutcome
 from appstatsd.deliver.deliverer import FULL_JITTER, Deliverer
 from appstatsd.deliver.outbox import Outbox
@@ -68,7 +68,7 @@ class Clock:
 class Delivery:
     """A deliverer, its outbox and quarantine, and the one writer of both."""
 
-    def __init__(self, batch_size: int = 10, *, waits: bool = False) -> None:
+    def __init__(self, batch_size: int = 10, *, waits: bool = False, reporter: Reporter | None = None) -> None:
         self.database = ScriptedDatabase()
         self.outbox = Outbox(0)
         self.quarantine = Quarantine(0)
@@ -80,7 +80,7 @@ class Delivery:
         self.outcomes: queue.Queue[FlushOutcome] = queue.Queue()
         self.deliverer = Deliverer(
             self.outbox,
-            self.database,
+            reporter or self.database,
             batch_size=batch_size,
             on_written=self.written,
             on_quarantined=self.quarantined,

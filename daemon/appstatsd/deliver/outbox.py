@@ -46,6 +46,10 @@ class Waiting:
     def __getitem__(self, part: slice) -> Waiting:
         return Waiting(self.rows[part], self.serials[part], self.as_of_stamp)
 
+    def take(self, places: Places) -> Waiting:
+        """The rows at these places."""
+        return Waiting(self.rows.take(places), self.serials[places], self.as_of_stamp)
+
 
 class Outbox:
     """Rows that wait, as columns in segments; a segment for each block that was added, joined as they grow many."""

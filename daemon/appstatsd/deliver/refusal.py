@@ -1,28 +1,32 @@
 """Which rows are sent next, and who is to blame where the database refuses what is in them: a row, or the table?
 
-A refused batch is halved until rows are refused alone. Such a row is a *suspect*: it goes behind all others. It is to
-blame, and goes to quarantine, when it has been refused alone, another row has been committed after that, and it has then
-been refused alone once more. One refusal is not enough: a constraint that refuses everything, and is added or taken away
-while a batch is searched, would cost rows that have nothing wrong with them.
+A refused batch is cut up until rows are refused alone. Such a row is a *suspect*: it goes behind all others. It is to
+blame, and goes to quarantine, when another row has been committed after that and it is refused alone once more. One
+refusal is not enough: a constraint that refuses everything, and is there for a moment only, would cost rows that have
+nothing wrong with them.
 
 Where nothing else waits, the row that was committed last, if that was in the same pass, is sent once more as a *witness*.
 It can do no harm: nothing was written after it, and a row that is written twice is as good as written once.
 
 Invariant: without a commit nothing is quarantined. And where everything is refused the search ends soon: after a number of
 refusals without a commit the witness, or a few rows from all over the outbox, are tried. When these are refused too,
-the table is taken to be wrong until the next attempt; that one tries others, since suspects are left out.
+the table is taken to be wrong until the next attempt; that one tries others, since suspects are left out. A pass lasts
+while there is something to send and nothing goes wrong.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from appstatsd.collect.apps import AGENT, USER, WORKSPACE
 from appstatsd.collect.rows import Rows
 from appstatsd.deliver.outbox import Outbox, Waiting
+from appstatsd.deliver.segment import Places
 from appstatsd.errors import RowsRefused, StoreUnavailable
 
 PATIENCE: Final = 8
@@ -30,6 +34,11 @@ PATIENCE: Final = 8
 
 PROBES: Final = 8
 """How many others are tried."""
+
+FEW: Final = 8
+"""Parts of so many rows are cut into single ones: halving would save little with one bad row, and cost with more."""
+
+_UUID: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class TableRefuses(StoreUnavailable):
@@ -57,9 +66,10 @@ class OnlyRowRefused(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class _Suspicion:
-    refusal: RowsRefused
+    when: int
+    """The pass in which the row was refused."""
     commits: int
-    """How many commits there had been when the row was refused."""
+    """How many commits there had been by then."""
 
 
 class Sifter:
@@ -90,7 +100,8 @@ class Sifter:
         self._commits = 0
         self._refusals = 0  # since the last commit or quarantined row
         self._last_refusal = RowsRefused("")
-        self._witness: Rows | None = None
+        self._pass = 0
+        self._witness: Rows | None = None  # committed last, in this pass
 
     def idle(self) -> bool:
         """Whether there is nothing to send."""
@@ -110,17 +121,17 @@ class Sifter:
             if len(due) == self._batch_size or not len(batch):
                 self._try_again(due)
             else:
-                self._sift(batch)
+                self._sift(batch, len(batch))
                 self.position = int(batch.serials[-1])
             if self._stuck() and not self._witnessed():
                 raise self._all_refused()
         except StoreUnavailable:
-            self._witness = None
+            self._end_pass()
             if self._stuck():
                 self._begin_anew()
             raise
         if self.idle():
-            self._witness = None
+            self._end_pass()
 
     def _unsent(self) -> bool:
         return len(self._outbox.peek(1, self.position, self._suspects)) > 0
@@ -137,21 +148,28 @@ class Sifter:
         waiting = len(self._outbox)
         return TableRefuses(self._last_refusal, waiting) if waiting > 1 else OnlyRowRefused(self._last_refusal)
 
+    def _end_pass(self) -> None:
+        self._pass += 1
+        self._witness = None
+
     def _begin_anew(self) -> None:
         """Send the suspects as if they were new, for the table may have been put right; and others of them first."""
         self.position = min(self.position, min(self._suspects) - 1)
         self._suspects.clear()
 
     def _try_again(self, due: list[int]) -> None:
+        """Try suspects again: each alone, or together first where the table may have been put right meanwhile."""
         batch = self._outbox.pick(due)
         for gone in set(due).difference(batch.serials.tolist()):
             del self._suspects[gone]  # the outbox has now heard that it had been committed before
         if len(batch):
-            self._sift(batch)
+            of_this_pass = any(self._suspects[serial].when == self._pass for serial in due if serial in self._suspects)
+            self._sift(batch, 1 if of_this_pass else len(batch))
 
-    def _sift(self, batch: Waiting) -> None:
+    def _sift(self, batch: Waiting, size: int) -> None:
+        """Send a batch in parts of this size, and what is refused in smaller ones."""
         patience = PATIENCE + len(batch).bit_length()
-        parts = [batch]
+        parts = _cut(batch, size)
         while parts:
             if self._refusals >= patience and not self._witnessed():
                 self._probe(int(batch.serials[0]) - 1)
@@ -162,8 +180,7 @@ class Sifter:
                     for serial in part.serials.tolist():
                         self._suspects.pop(serial, None)
             elif len(part) > 1:
-                half = len(part) // 2
-                parts += [part[half:], part[:half]]
+                parts += _smaller(part, self._last_refusal.message)
             else:
                 self._refused_alone(part)
 
@@ -206,4 +223,37 @@ class Sifter:
             self._refusals = 0
             self._blamed(row, self._last_refusal)
         else:
-            self._suspects[serial] = _Suspicion(self._last_refusal, self._commits)
+            self._suspects[serial] = _Suspicion(self._pass, self._commits)
+
+
+def _smaller(part: Waiting, message: str) -> list[Waiting]:
+    """Parts of a refused part, to be taken from the end: rows that the message names, then halves of the others.
+
+    PostgreSQL nearly always names the row, or whom it belongs to. That it does is a matter of speed alone.
+    """
+    if len(part) <= FEW:
+        return _cut(part, 1)
+    named = _named(part.rows, message)
+    others = np.setdiff1d(np.arange(len(part)), named)
+    if not len(named) or not len(others):
+        return _cut(part, len(part) // 2)
+    return _cut(part.take(others), (len(others) + 1) // 2) + _cut(part.take(named), len(named))
+
+
+def _named(rows: Rows, message: str) -> Places:
+    """The rows whose session stands in the message, or else those whose user, workspace or agent does."""
+    ids = {bytes.fromhex(text.replace("-", "")) for text in _UUID.findall(message)}
+    if not ids:
+        return np.empty(0, np.intp)
+    sessions = rows.cells["session_id"].tolist()
+    named = [place for place, session_id in enumerate(sessions) if session_id in ids]
+    if not named:
+        named = [
+            place for place, key in enumerate(rows.apps) if not ids.isdisjoint((key[USER], key[WORKSPACE], key[AGENT]))
+        ]
+    return np.array(named, np.intp)
+
+
+def _cut(batch: Waiting, size: int) -> list[Waiting]:
+    """Parts of at most this size, the first one last."""
+    return [batch[begin : begin + size] for begin in range(0, len(batch), size)][::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ from appstatsd.errors import RowsRefused, StoreUnavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.waiting_rows import block, sessions
+from tests.support.waiting_rows import app, block, ident, sessions
 
 
 class Table:
@@ -21,6 +22,7 @@ class Table:
     def __init__(self, bad: set[int] | None = None, batch_size: int = 1024, late_news: bool = False) -> None:
         self.bad = bad or set()
         self.refuses_all = False
+        self.names: Callable[[int], str] = lambda bad: ""
         self.before_each: Callable[[int, list[int]], None] = lambda number, sent: None
         self.sent: list[list[int]] = []
         self.landed: list[int] = []
@@ -35,7 +37,7 @@ class Table:
         self.before_each(len(self.sent), sent)
         self.sent.append(sent)
         if refused := [each for each in sent if each in self.bad or self.refuses_all]:
-            raise RowsRefused(f"row {refused[0]} is bad", "23514")
+            raise RowsRefused(f"row {refused[0]} is bad{self.names(refused[0])}", "23514")
 
     def committed(self, batch: Waiting) -> None:
         self.landed += sessions(batch.rows)
@@ -96,18 +98,45 @@ def test_one_bad_row_among_5000_is_quarantined_with_its_message_wherever_it_stan
     assert len(table.sent) < 5 + 2 * 10 + 4
 
 
+def named(session: int) -> str:
+    return f"; Failing row contains (1, {uuid.UUID(bytes=ident(session))}, 13)."
+
+
+@pytest.mark.parametrize(("bad", "most"), [(1, 5 + 1 + 2 + 1), (100, 5 + 4 * 100)])
+def test_rows_that_the_database_names_are_found_in_few_transactions(bad: int, most: int) -> None:
+    table = Table(set(range(7, 5000, 5000 // bad)[:bad]))
+    table.names = named
+    table.outbox.add(block(range(5000)))
+    assert table.run() is None
+    assert {each for each, _ in table.quarantined} == table.bad
+    assert len(table.sent) <= most
+
+
+def test_rows_whose_owner_the_database_names_are_tried_together() -> None:
+    table = Table({5, 6})
+    table.names = lambda bad: f"; Key (user_id)=({uuid.UUID(bytes=ident(7777))}) is not present."
+    table.outbox.add(Rows.join([block(range(5)), block([5, 6], of=app(1, user=7777)), block(range(7, 1000))]))
+    assert table.run() is None
+    assert {each for each, _ in table.quarantined} == {5, 6}
+    assert table.sent[1] == [5, 6]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     total=st.integers(2, 60),
     data=st.data(),
-    batch_size=st.integers(1, 20),
+    batch_size=st.integers(1, 40),
     late_news=st.booleans(),
+    names=st.sampled_from(
+        [lambda bad: "", named, lambda bad: named(bad + 1), lambda bad: named(bad) + named(bad // 2)]
+    ),
 )
 def test_whatever_rows_are_bad_exactly_these_are_quarantined_if_one_is_good(
-    total: int, data: st.DataObject, batch_size: int, late_news: bool
+    total: int, data: st.DataObject, batch_size: int, late_news: bool, names: Callable[[int], str]
 ) -> None:
     bad = data.draw(st.sets(st.integers(0, total - 1), max_size=total - 1))
     table = Table(bad, batch_size, late_news)
+    table.names = names
     split = data.draw(st.integers(0, total))
     table.outbox.add(block(range(split)))
     table.outbox.add(block(range(split, total)))
@@ -115,7 +144,7 @@ def test_whatever_rows_are_bad_exactly_these_are_quarantined_if_one_is_good(
     assert sorted(each for each, _ in table.quarantined) == sorted(bad)
     assert set(table.landed) == set(range(total)) - bad
     assert len(table.outbox) == 0
-    assert all(message == f"row {each} is bad" for each, message in table.quarantined)
+    assert all(message == f"row {each} is bad{names(each)}" for each, message in table.quarantined)
 
 
 @settings(max_examples=50, deadline=None)
