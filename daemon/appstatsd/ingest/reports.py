@@ -8,6 +8,7 @@ and what the client sent in between comes in its order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NoReturn
 
@@ -20,12 +21,15 @@ from appstatsd.decode import MAX_CLIENT_ID_CHARACTERS
 from appstatsd.events import Came, Event, Received, Went
 from appstatsd.ingest.stream import Room, Stream
 from appstatsd.ledger import Answer, EndReason
+from appstatsd.observe.logging import RateLimited
 from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsRequest
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 RETRY_DELAY_KEY: Final = "appstats-retry-delay-ms"
 _MAX_WAITING_BYTES: Final = 64 << 20
+_LINES_OF_A_KIND: Final = 5
+"""How many rejections for one reason, or ends of streams with one status, the log tells of in a minute."""
 
 
 class ReportStreams:
@@ -48,11 +52,17 @@ class ReportStreams:
         self._open = 0
         self._refusing = ""
         self._refusal_ms = 0
+        self._refused = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._room = Room(_MAX_WAITING_BYTES)
         self._none_open = asyncio.Event()
         self._none_open.set()
-        self._log = structlog.get_logger("appstatsd.ingest")
+        self._log = RateLimited(
+            structlog.get_logger("appstatsd.ingest"),
+            most=_LINES_OF_A_KIND,
+            interval_seconds=60.0,
+            clock=lambda: clock.mono_us() / 1_000_000,
+        )
 
     @property
     def open(self) -> int:
@@ -66,16 +76,24 @@ class ReportStreams:
     def refuse(self, why: str, retry_delay_ms: int) -> None:
         """End all streams with UNAVAILABLE, and take no new one."""
         self._refusing, self._refusal_ms = why, retry_delay_ms
+        self._refused.set()
         for stream in self._streams.values():
             stream.wake()
 
     def take_again(self) -> None:
         """Take streams again."""
         self._refusing = ""
+        self._refused.clear()
 
-    async def closed(self) -> None:
-        """Wait until no stream is open."""
-        await self._none_open.wait()
+    def settle_log(self) -> None:
+        """Log how many lines were left out, where their minute is over. From any thread; to be called now and then."""
+        self._log.settle()
+
+    async def closed(self, patience_seconds: float) -> None:
+        """Wait until no stream is open, but not for clients that do not even take the status."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self._none_open.wait()
 
     async def handle(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Serve one stream, to its end."""
@@ -98,7 +116,7 @@ class ReportStreams:
                 self._none_open.set()
 
     async def _serve(self, context: Context) -> None:
-        first = await _read(context)
+        first = await self._first(context)
         if first is None:
             return
         client_id, more = await _first_message(first, context)
@@ -116,6 +134,19 @@ class ReportStreams:
             stream.close()
             del self._streams[stream.number]
             self._put(Went(stream.number, self._clock.wall_us(), self._clock.mono_us()))
+
+    async def _first(self, context: Context) -> bytes | None:
+        """The first message; None: there will be none. A refusal does not wait for it."""
+        reading = asyncio.create_task(_read(context))
+        refused = asyncio.create_task(self._refused.wait())
+        try:
+            await asyncio.wait([reading, refused], return_when=asyncio.FIRST_COMPLETED)
+            if self._refusing:
+                await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
+            return reading.result()
+        finally:
+            reading.cancel()
+            refused.cancel()
 
     def _take(self, stream: Stream, message: bytes) -> None:
         stream.took(message)
@@ -138,23 +169,39 @@ class ReportStreams:
             for response in stream.responses():
                 await context.write(response.SerializeToString())
             stream.told()
+            if stream.has_news:  # it came while the client took what there was
+                continue
             if stream.end is EndReason.OK:
                 return
             if stream.end is not None:
                 self._log.warning(
-                    "A stream was ended", client_id=stream.client_id, status=stream.end.name, reason=stream.detail
+                    stream.end.name,
+                    "A stream was ended",
+                    client_id=stream.client_id,
+                    status=stream.end.name,
+                    reason=stream.detail,
                 )
                 await _abort(context, grpc.StatusCode[stream.end.name], stream.detail)
             if self._refusing:
                 await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
-            if reading.done() and not stream.unanswered:
+            if reading.done() and stream.all_told:
                 return
 
     def _answer(self, answers: dict[int, Answer]) -> None:
         for number, answer in answers.items():
             stream = self._streams.get(number)
-            if stream is not None:
-                stream.answer(answer)
+            if stream is None:
+                continue
+            stream.answer(answer)
+            for sequence, rejection in answer.rejected:
+                self._log.warning(
+                    rejection.reason.name,
+                    "A report was rejected",
+                    client_id=stream.client_id,
+                    sequence=sequence,
+                    index=rejection.index,
+                    reason=rejection.message,
+                )
 
 
 async def _read(context: Context) -> bytes | None:
@@ -181,7 +228,7 @@ async def _first_message(message: bytes, context: Context) -> tuple[str, bool]:
             f"the first message has a client_id of {len(request.client_id)} characters; expected 1 to "
             f"{MAX_CLIENT_ID_CHARACTERS}",
         )
-    more = bool(request.sequence or request.closing or request.reports or request.HasField("columns"))
+    more = bool(request.sequence or request.closing or request.reports or request.columns.ByteSize())
     return request.client_id, more
 
 

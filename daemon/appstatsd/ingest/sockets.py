@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -103,7 +104,8 @@ class PublicSocket:
 
     @property
     def _prefix(self) -> str:
-        return f".{self._path.name[:8]}-"
+        # Of one length, and another for every socket in the folder: daemons may start side by side.
+        return f".{hashlib.blake2b(os.fsencode(self._path.name), digest_size=4).hexdigest()}-"
 
     def _probe(self) -> None:
         try:

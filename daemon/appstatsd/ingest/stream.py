@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 from typing import Final
 
 from appstatsd.ledger import Answer, EndReason
@@ -19,6 +18,8 @@ MAX_UNANSWERED: Final = 32
 """Messages of one stream that the daemon takes before it has answered the first of them."""
 MAX_UNANSWERED_BYTES: Final = 16 << 20
 MAX_RESPONSE_BYTES: Final = 1 << 20
+_ACKNOWLEDGEMENT_BYTES: Final = 16  # a number of 64 bits with its tag takes 11 at most
+_PREFIX_BYTES: Final = 8  # tag and length of a rejection
 
 
 class Room:
@@ -58,9 +59,11 @@ class Stream:
         self._shared = shared
         self._waiting: deque[int] = deque()  # sizes of the messages that the drain has not dealt with
         self._untold: list[int] = []  # sizes of those that it has, and that the client has not been told of
+        self._telling: list[int] = []  # sizes of those that the client is being told of
         self._unanswered_bytes = 0
         self._acknowledge = False
         self._greeting: int | None = None
+        self._greeted = False
         self._acked = 0
         self._told_acked = 0
         self._rejected: list[RejectedReport] = []
@@ -89,7 +92,17 @@ class Stream:
     @property
     def unanswered(self) -> int:
         """How many messages the drain has not dealt with yet, or the client has not been told of."""
-        return len(self._waiting) + len(self._untold)
+        return len(self._waiting) + len(self._untold) + len(self._telling)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is more to tell, or to do, than the last `responses` held."""
+        return self._something.is_set()
+
+    @property
+    def all_told(self) -> bool:
+        """Whether the client has been told of all its messages, the first included."""
+        return self._greeted and not self.unanswered
 
     def answer(self, answer: Answer) -> None:
         """The drain has dealt with some of the stream's messages."""
@@ -123,32 +136,34 @@ class Stream:
         await self._something.wait()
         self._something.clear()
 
-    def responses(self) -> Iterator[StreamReportsResponse]:
+    def responses(self) -> list[StreamReportsResponse]:
         """What there is to tell now. Rejections come no later than the acknowledgement that covers them."""
+        self._telling, self._untold = self._untold, []
+        responses = []
         if self._greeting is not None:
+            responses.append(StreamReportsResponse(acked_sequence=self._greeting))
             self._told_acked = self._greeting
             self._acked = max(self._acked, self._greeting)
-            yield StreamReportsResponse(acked_sequence=self._greeting)
-            self._greeting = None
+            self._greeting, self._greeted = None, True
         rejected, self._rejected = self._rejected, []
-        acked = self._acked
-        response, size = StreamReportsResponse(), 16
+        response, size = StreamReportsResponse(), _ACKNOWLEDGEMENT_BYTES
         for report in rejected:
-            length = report.ByteSize() + 8
+            length = report.ByteSize() + _PREFIX_BYTES
             if size + length > MAX_RESPONSE_BYTES:
                 response.acked_sequence = self._told_acked
-                yield response
-                response, size = StreamReportsResponse(), 16
+                responses.append(response)
+                response, size = StreamReportsResponse(), _ACKNOWLEDGEMENT_BYTES
             response.rejected.append(report)
             size += length
         if rejected or self._acknowledge:
             self._acknowledge = False
-            response.acked_sequence = self._told_acked = acked
-            yield response
+            response.acked_sequence = self._told_acked = self._acked
+            responses.append(response)
+        return responses
 
     def told(self) -> None:
-        """The client's side has taken all of `responses`."""
-        self._unanswered_bytes -= sum(self._untold)
-        self._untold.clear()
+        """The client's side has taken all of the last `responses`."""
+        self._unanswered_bytes -= sum(self._telling)
+        self._telling.clear()
         if self.unanswered < MAX_UNANSWERED and self._unanswered_bytes < MAX_UNANSWERED_BYTES:
             self._room.set()
