@@ -1,10 +1,11 @@
-"""What does one durable commit cost in a file, in SQLite (WAL, synchronous=FULL) and in LMDB?
+"""What does one durable commit cost in the journal, in SQLite (WAL, synchronous=FULL) and in LMDB?
 
-Each store takes the same batches, 1 or 16 to a commit, and every commit is on the disk when the call returns. The
-stores take turns within a round, so that a disk that gets slower or faster does so for all of them. LMDB is measured
-where the `lmdb` package is installed; it is no dependency of the project.
+Each store takes the same batches, 1 or 16 to a commit, and every commit is on the disk when the call returns. Beside the
+journal as it is stand plain files, to show what each way to prepare their space gives. The stores take turns within a
+round, so that a disk that gets slower or faster does so for all of them. LMDB is measured where the `lmdb` package is
+installed; it is no dependency of the project.
 
-    python tests/bench/journal_store.py [--folder FOLDER] [--rounds 7] [--commits 300]
+    PYTHONPATH=daemon python tests/bench/journal_store.py [--folder FOLDER] [--rounds 7] [--commits 300]
 
 The folder must lie on the disk in question: a tmpfs makes every fsync free.
 """
@@ -16,6 +17,7 @@ import importlib
 import importlib.util
 import os
 import resource
+import secrets
 import shutil
 import sqlite3
 import statistics
@@ -27,9 +29,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import xxhash
+from appstatsd.journal.damage import OnDamage
+from appstatsd.journal.files import DiskFiles
+from appstatsd.journal.recover import recover
 
-SEGMENT_BYTES = 64 * 2**20
-HEADER = struct.Struct("<8sIIQQQ")
+FILE_BYTES = 64 * 2**20
+HEADER = struct.Struct("<4sIQQ")
 
 
 class Store(Protocol):
@@ -42,38 +47,36 @@ class Store(Protocol):
         """Give everything back."""
 
 
+class TheJournal:
+    """The project's own."""
+
+    def __init__(self, folder: Path) -> None:
+        recovery = recover(DiskFiles(folder / "state"), OnDamage.STOP, time.time(), lambda _read, _total: None)
+        list(recovery.units())
+        self._journal = recovery.start(lambda: secrets.randbits(64), 2**40)
+
+    def commit(self, batches: Sequence[bytes]) -> None:
+        self._journal.append([(batch,) for batch in batches])
+
+    def close(self) -> None:
+        self._journal.close()
+
+
 class File:
-    """Append to a file: header with checksum, one writev, one fdatasync. It begins a new one at 64 MiB."""
+    """Append to a file: header with checksum, one write, one fdatasync. `begin` prepares its space."""
 
     def __init__(self, folder: Path, begin: Callable[[int], None], sync: Callable[[int], None] = os.fdatasync) -> None:
-        self._folder, self._begin, self._sync = folder, begin, sync
-        self._number = 0
-        self._fd = -1
-        self._open()
-
-    def _open(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            (self._folder / f"{self._number}").unlink()
-        self._number += 1
+        self._sync = sync
         self._at = 0
-        self._fd = os.open(self._folder / f"{self._number}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._begin(self._fd)
+        self._fd = os.open(folder / "file", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        begin(self._fd)
         os.fsync(self._fd)
 
     def commit(self, batches: Sequence[bytes]) -> None:
-        digest = xxhash.xxh3_64()
-        parts: list[bytes] = [b""]
-        for batch in batches:
-            length = struct.pack("<I", len(batch))
-            digest.update(length)
-            digest.update(batch)
-            parts += (length, batch)
-        parts[0] = HEADER.pack(b"unit    ", len(batches), 0, self._at, 0, digest.intdigest())
-        self._at += os.pwritev(self._fd, parts, self._at)
+        payload = b"".join(batches)
+        header = HEADER.pack(b"unit", len(batches), len(payload), xxhash.xxh3_64_intdigest(payload))
+        self._at += os.pwritev(self._fd, [header, payload], self._at)
         self._sync(self._fd)
-        if self._at > SEGMENT_BYTES - 2**20:
-            self._open()
 
     def close(self) -> None:
         os.close(self._fd)
@@ -85,13 +88,13 @@ def as_it_grows(_: int) -> None:
 
 def allocated(fd: int) -> None:
     """Blocks are taken, but marked as never written."""
-    os.posix_fallocate(fd, 0, SEGMENT_BYTES)
+    os.posix_fallocate(fd, 0, FILE_BYTES)
 
 
 def zeroed(fd: int) -> None:
     """Every block has been written once, so that an append changes no metadata."""
     zeros = bytes(2**20)
-    for at in range(0, SEGMENT_BYTES, 2**20):
+    for at in range(0, FILE_BYTES, 2**20):
         os.pwrite(fd, zeros, at)
 
 
@@ -145,6 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     stores: dict[str, Callable[[Path], Store]] = {
+        "the journal": TheJournal,
         "file, growing": lambda folder: File(folder, as_it_grows),
         "file, growing, fsync": lambda folder: File(folder, as_it_grows, os.fsync),
         "file, fallocate": lambda folder: File(folder, allocated),

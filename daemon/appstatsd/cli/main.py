@@ -19,6 +19,7 @@ import click
 from appstatsd.cli import exits
 from appstatsd.cli.check_config import check_config
 from appstatsd.cli.flush import flush
+from appstatsd.cli.journal import journal
 from appstatsd.cli.migrate import migrate
 from appstatsd.cli.quarantine import quarantine
 from appstatsd.cli.serve import serve
@@ -44,7 +45,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, migrate, status, flush, quarantine, check_config, version):
+for _command in (serve, migrate, status, flush, quarantine, journal, check_config, version):
     cli.add_command(_command)
 
 
