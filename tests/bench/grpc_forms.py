@@ -115,17 +115,20 @@ def call_unary(address: str, done: Event, report: Any) -> None:
 def measure(form: str, streams: int, size: int, count: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         address = f"unix:{folder}/s"
-        done, server, client, caller = SPAWN.Event(), SPAWN.Queue(), SPAWN.Queue(), SPAWN.Queue()
+        called, done = SPAWN.Event(), SPAWN.Event()
+        server, client, caller = SPAWN.Queue(), SPAWN.Queue(), SPAWN.Queue()
         processes = [
             SPAWN.Process(target=serve, args=(form, address, streams, done, server)),
             SPAWN.Process(target=stream_all, args=(address, streams, size, count, client)),
-            SPAWN.Process(target=call_unary, args=(address, done, caller)),
+            SPAWN.Process(target=call_unary, args=(address, called, caller)),
         ]
         for process in processes:
             process.start()
         seconds = client.get()
+        called.set()
+        p99 = caller.get()
         done.set()
-        (cpu, mebibytes), p99 = server.get(), caller.get()
+        cpu, mebibytes = server.get()
         for process in processes:
             process.join()
     total = streams * count
