@@ -185,9 +185,12 @@ class Drain:
                     size += len(item.message)
         except queue.Empty:
             pass
-        if self._next_flush_us is not None and self._clock.mono_us() >= self._next_flush_us:
-            items.append(self._timer_flush())
-            self._next_flush_us = max(self._next_flush_us + self._flush_interval_us, self._clock.mono_us())
+        if self._next_flush_us is not None:
+            late_us = self._clock.mono_us() - self._next_flush_us
+            if late_us >= 0:
+                items.append(self._timer_flush())
+                # What was missed is not made up for; the phase stays, so that a fleet never comes into step.
+                self._next_flush_us += (late_us // self._flush_interval_us + 1) * self._flush_interval_us
         return items
 
     def _patience(self) -> float | None:

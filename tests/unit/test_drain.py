@@ -1,0 +1,334 @@
+"""The one writer: what waits is made durable together, applied together, and answered once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import pytest
+from appstatsd.collect.rollup import Flushed as RolledUp
+from appstatsd.collect.rules import Rules
+from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, Forgetful, Question
+from appstatsd.events import Came, Event, Flushed, Received, Started, Went, Written
+from appstatsd.ledger import Answer, Ledger
+
+from tests.support.raw_client import request
+from tests.support.reports import HOUR, SECOND, T0, report, session
+
+PATIENCE_SECONDS = 30.0
+
+
+class StandingClock:
+    """Says what a test says."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    def wall_us(self) -> int:
+        return T0 + self.passed
+
+    def mono_us(self) -> int:
+        return self.passed
+
+
+class GatedLog(Forgetful):
+    """Keeps what it is given, once the gate is open."""
+
+    def __init__(self) -> None:
+        self.drains: list[list[Event]] = []
+        self.asked = threading.Semaphore(0)
+        """One for each time that the drain has come with events."""
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        return list(chain.from_iterable(self.drains))
+
+    def append(self, events: list[Event]) -> None:
+        self.asked.release()
+        assert self.gate.wait(PATIENCE_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+        if events:
+            self.drains.append(events)
+
+
+@dataclass
+class Drained:
+    """A drain, all that it says, and how to tell it something."""
+
+    clock: StandingClock = field(default_factory=StandingClock)
+    log: GatedLog = field(default_factory=GatedLog)
+    ledger: Ledger = field(default_factory=lambda: Ledger(Rules()))
+    answers: queue.SimpleQueue[dict[int, Answer]] = field(default_factory=queue.SimpleQueue)
+    rolled_up: list[RolledUp] = field(default_factory=list)
+    kicks: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)
+    timer_stamps: list[int] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+    drain: Drain = field(init=False)
+
+    def make(self, first_flush_us: int | None = None) -> Drain:
+        self.drain = Drain(
+            self.ledger,
+            self.log,
+            self.clock,
+            first_flush_us=first_flush_us,
+            flush_interval_us=30 * SECOND,
+            timer_flush=lambda: FlushCall(None, self.timer_stamps.append),
+            answer=self.answers.put,
+            rolled_up=self.rolled_up.append,
+            outbox_changed=lambda: self.kicks.put(None),
+            acknowledged=self.waits.append,
+            refuse=lambda _: None,
+            failed=self.failures.append,
+        )
+        return self.drain
+
+    def opens(self, stream: int, client_id: str = "c") -> None:
+        self.drain.put(Came(stream, client_id, self.clock.wall_us(), self.clock.mono_us()))
+
+    def says(self, stream: int, sequence: int, client_id: str = "c") -> None:
+        message = request(sequence, [report(sequence)]).SerializeToString()
+        self.drain.put(Received(stream, client_id, message, self.clock.wall_us(), self.clock.mono_us()))
+
+    def asks(self) -> Ledger:
+        """Wait until the drain has dealt with all that was put before."""
+        answer: queue.SimpleQueue[Ledger] = queue.SimpleQueue()
+        self.drain.put(Question(answer.put))
+        return answer.get(timeout=PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def drained() -> Iterator[Drained]:
+    drained = Drained()
+    drained.make()
+    yield drained
+    drained.log.gate.set()
+    if drained.drain._thread.is_alive():
+        drained.drain.stop()
+
+
+def test_what_waits_is_made_durable_in_one_go_and_each_stream_is_answered_once(drained: Drained) -> None:
+    drained.opens(1)
+    drained.opens(2, "d")
+    for sequence in (1, 2, 3):
+        drained.says(1, sequence)
+        drained.says(2, sequence, "d")
+    drained.drain.start()
+    answers = drained.answers.get(timeout=PATIENCE_SECONDS)
+    assert {
+        stream: (answer.greeting, answer.acked_sequence, answer.messages) for stream, answer in answers.items()
+    } == {
+        1: (0, 3, 3),
+        2: (0, 3, 3),
+    }
+    assert [len(drain) for drain in drained.log.drains] == [8]
+
+
+def test_nothing_is_applied_or_answered_before_it_is_durable(drained: Drained) -> None:
+    drained.opens(1)
+    drained.says(1, 1)
+    drained.log.gate.clear()
+    drained.drain.start()
+    assert drained.log.asked.acquire(timeout=PATIENCE_SECONDS)
+    assert drained.answers.empty()
+    assert drained.ledger.open_streams == 0
+    drained.log.gate.set()
+    assert drained.answers.get(timeout=PATIENCE_SECONDS)[1].acked_sequence == 1
+
+
+def test_it_is_told_how_long_each_message_waited_for_its_answer(drained: Drained) -> None:
+    drained.opens(1)
+    drained.says(1, 1)
+    drained.clock.passed = 250_000
+    drained.says(1, 2)
+    drained.clock.passed = 750_000
+    drained.drain.start()
+    drained.asks()
+    assert drained.waits == [0.75, 0.5]
+
+
+def test_what_comes_while_the_disk_is_busy_shares_the_next_sync(drained: Drained) -> None:
+    drained.opens(1)
+    drained.log.gate.clear()
+    drained.drain.start()
+    assert drained.log.asked.acquire(timeout=PATIENCE_SECONDS)
+    for sequence in range(1, 11):
+        drained.says(1, sequence)
+    drained.log.gate.set()
+    drained.asks()
+    assert [len(drain) for drain in drained.log.drains] == [1, 10]
+
+
+def test_events_are_made_durable_in_the_order_in_which_they_came(drained: Drained) -> None:
+    drained.opens(1)
+    drained.says(1, 1)
+    drained.drain.put(Went(1, T0, 0))
+    drained.opens(2)
+    drained.drain.start()
+    drained.asks()
+    assert [type(event) for event in drained.log.events] == [Came, Received, Went, Came]
+
+
+def test_one_drain_takes_no_more_than_so_many_bytes(drained: Drained) -> None:
+    message = bytes(1 << 20)  # no message at all, but bytes are bytes
+    drained.opens(1)
+    for _ in range(2 * (MAX_DRAIN_BYTES >> 20)):
+        drained.drain.put(Received(1, "c", message, T0, 0))
+    drained.drain.start()
+    drained.asks()
+    sizes = [sum(len(event.message) for event in drain if isinstance(event, Received)) for drain in drained.log.drains]
+    assert sizes == [MAX_DRAIN_BYTES, MAX_DRAIN_BYTES]
+
+
+def test_a_log_that_fails_ends_the_drain_and_nothing_of_that_is_applied_or_answered(drained: Drained) -> None:
+    drained.log.failure = OSError("no space left on device")
+    drained.opens(1)
+    drained.says(1, 1)
+    drained.drain.start()
+    drained.drain._thread.join(PATIENCE_SECONDS)
+    assert drained.failures == [drained.log.failure]
+    assert drained.answers.empty()
+    assert drained.ledger.open_streams == 0
+
+
+def test_stopping_deals_with_all_that_came_before_and_ends_the_thread(drained: Drained) -> None:
+    drained.opens(1)
+    drained.drain.start()
+    for sequence in range(1, 50):
+        drained.says(1, sequence)
+    drained.drain.stop()
+    assert not drained.drain._thread.is_alive()
+    assert drained.ledger.collector.live_sessions == 49
+
+
+class TestFlushes:
+    def call(self, drained: Drained, as_of_us: int | None = None) -> queue.SimpleQueue[int]:
+        stamps: queue.SimpleQueue[int] = queue.SimpleQueue()
+        drained.drain.put(FlushCall(as_of_us, stamps.put))
+        return stamps
+
+    def test_calls_that_wait_share_one_flush(self, drained: Drained) -> None:
+        calls = [self.call(drained) for _ in range(5)]
+        drained.drain.start()
+        assert {call.get(timeout=PATIENCE_SECONDS) for call in calls} == {0}
+        assert len(drained.rolled_up) == 1
+        assert [type(event) for event in drained.log.events] == [Flushed]
+
+    def test_calls_that_want_another_clock_get_a_flush_each(self, drained: Drained) -> None:
+        calls = [self.call(drained, as_of_us) for as_of_us in (T0 + SECOND, T0 + HOUR, T0 + HOUR)]
+        drained.drain.start()
+        for call in calls:
+            call.get(timeout=PATIENCE_SECONDS)
+        assert [flush.now_us for flush in drained.rolled_up] == [T0 + SECOND, T0 + HOUR]
+
+    def test_a_flush_sees_all_that_came_before_the_call_and_its_rows_wait_when_the_call_hears_of_it(
+        self, drained: Drained
+    ) -> None:
+        drained.opens(1)
+        message = request(1, [report(1, T0 - HOUR, T0 - SECOND)]).SerializeToString()
+        drained.drain.put(Received(1, "c", message, T0, 0))
+        rows: queue.SimpleQueue[int] = queue.SimpleQueue()
+        drained.drain.put(FlushCall(None, lambda _: rows.put(len(drained.ledger.outbox))))
+        drained.drain.start()
+        assert rows.get(timeout=PATIENCE_SECONDS) == 1
+        assert drained.ledger.outbox.peek(1).rows.cells["session_id"][0].tobytes() == session(1)
+
+    def test_a_call_is_told_the_stamp_up_to_which_rows_are_owed(self, drained: Drained) -> None:
+        drained.opens(1)
+        drained.drain.start()
+        stamps = []
+        for number in (1, 2):
+            message = request(number, [report(number, T0 - HOUR, T0 - SECOND)]).SerializeToString()
+            drained.drain.put(Received(1, "c", message, T0, 0))
+            stamps.append(self.call(drained).get(timeout=PATIENCE_SECONDS))
+        assert 0 < stamps[0] < stamps[1]
+        assert drained.asks().outbox.owes(stamps[0])
+
+    def test_whoever_delivers_rows_hears_of_new_ones_and_of_those_written(self, drained: Drained) -> None:
+        drained.opens(1)
+        message = request(1, [report(1, T0 - HOUR, T0 - SECOND)]).SerializeToString()
+        drained.drain.put(Received(1, "c", message, T0, 0))
+        stamp = self.call(drained)
+        drained.drain.start()
+        drained.kicks.get(timeout=PATIENCE_SECONDS)
+        waiting = drained.asks().outbox.peek(1)
+        drained.drain.put(Written(waiting.serials, stamp.get(timeout=PATIENCE_SECONDS), T0))
+        drained.kicks.get(timeout=PATIENCE_SECONDS)
+        assert len(drained.asks().outbox) == 0
+
+    def test_a_call_with_a_clock_of_its_own_leaves_the_daemons_clock_alone(self, drained: Drained) -> None:
+        self.call(drained, T0 + HOUR)
+        drained.drain.start()
+        drained.asks()
+        [event] = drained.log.events
+        assert isinstance(event, Flushed)
+        assert (event.now_us, event.wall_us) == (T0 + HOUR, T0)
+
+
+class TestTheTimer:
+    @pytest.fixture
+    def timed(self) -> Iterator[Callable[[int | None], Drained]]:
+        made: list[Drained] = []
+
+        def make(first_flush_us: int | None) -> Drained:
+            drained = Drained()
+            drained.make(first_flush_us)
+            made.append(drained)
+            return drained
+
+        yield make
+        for drained in made:
+            drained.drain.stop()
+
+    def test_the_first_flush_comes_after_its_part_of_the_interval_then_one_comes_each_interval(
+        self, timed: Callable[[int | None], Drained]
+    ) -> None:
+        drained = timed(7 * SECOND)
+        flushed = []
+        drained.drain.start()
+        for passed in (0, 6_999_999, 7_000_000, 7_000_001, 36_999_999, 37_000_000, 67_000_000):
+            drained.clock.passed = passed
+            drained.asks()
+            flushed.append(len(drained.rolled_up))
+        assert flushed == [0, 0, 1, 1, 1, 2, 3]
+
+    def test_flushes_that_were_missed_are_not_made_up_for_and_the_daemons_part_of_the_interval_stays(
+        self, timed: Callable[[int | None], Drained]
+    ) -> None:
+        drained = timed(7 * SECOND)
+        drained.drain.start()
+        flushed = []
+        for passed in (7, 3_600, 3_600, 3_606, 3_607, 3_636, 3_637):
+            drained.clock.passed = passed * SECOND
+            drained.asks()
+            flushed.append(len(drained.rolled_up))
+        assert flushed == [1, 2, 2, 2, 3, 3, 4]
+        assert len(drained.timer_stamps) == 4
+
+    def test_it_wakes_the_drain_by_itself(self, timed: Callable[[int | None], Drained]) -> None:
+        drained = timed(1)
+        drained.clock.passed = 1
+        drained.drain.start()
+        assert drained.log.asked.acquire(timeout=PATIENCE_SECONDS)
+
+    def test_without_one_nothing_is_flushed_unless_somebody_asks(self, timed: Callable[[int | None], Drained]) -> None:
+        drained = timed(None)
+        drained.drain.start()
+        drained.clock.passed = 24 * HOUR
+        drained.asks()
+        assert drained.rolled_up == []
+
+
+def test_a_start_is_an_event_like_others(drained: Drained) -> None:
+    rules = Rules(window_us=5 * SECOND)
+    drained.drain.put(Started(rules, T0, 0))
+    drained.drain.start()
+    drained.asks()
+    assert [type(event) for event in drained.log.events] == [Started]
