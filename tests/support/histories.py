@@ -79,10 +79,10 @@ class Span:
 
 NONE = Span("")
 JITTER = (0, 1, -1)
-EDGES = ("window", "grace", "remembered", "retention", "timeout", "age", "skew")
-NEAR = st.sampled_from([Span(unit, times) for unit in ("", "second", "window") for times in range(4)])
-FAR = st.sampled_from([Span(edge, 1, more) for edge in EDGES for more in JITTER])
-SPAN = NEAR | FAR
+NEAR = st.sampled_from([Span(unit, times) for unit in ("", "second", "window") for times in range(3)])
+MIDDLE = st.sampled_from([Span(edge, 1, more) for edge in ("window", "grace", "remembered") for more in JITTER])
+FAR = st.sampled_from([Span(edge, 1, more) for edge in ("timeout", "age", "retention") for more in JITTER])
+SPAN = NEAR | NEAR | NEAR | MIDDLE | MIDDLE | FAR
 SKEW = st.sampled_from([Span("skew", 1, more) for more in JITTER])
 
 
@@ -155,7 +155,14 @@ BROKEN = st.sampled_from(
         report(3, start=FIRST_START, end=FIRST_START),
     ]
 )
-BATCH = st.lists(SAID | SAID | SAID | SAID | BROKEN, min_size=1, max_size=5)
+CLIENTS = ("left", "middle", "right")
+ClientBatch = tuple[str, Span, list[Said | Report]]
+"""Who sends, how long nothing comes after it, and what."""
+BATCHES: st.SearchStrategy[list[ClientBatch]] = st.lists(
+    st.tuples(st.sampled_from(CLIENTS), NEAR, st.lists(SAID | SAID | SAID | SAID | BROKEN, min_size=1, max_size=6)),
+    min_size=1,
+    max_size=3,
+)
 RULES = st.builds(
     Rules,
     window_us=st.sampled_from([MINUTE, MINUTE, 10 * SECOND]),
@@ -164,6 +171,52 @@ RULES = st.builds(
     session_timeout_us=st.sampled_from([0, 0, 45 * SECOND, 3 * MINUTE]),
     max_session_age_us=st.sampled_from([31 * DAY, HOUR, 5 * MINUTE]),
     max_clock_skew_us=st.sampled_from([10 * MINUTE, 20 * SECOND]),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Somebody sets the clock on the wall."""
+
+    span: Span
+    sign: int
+
+
+@dataclass(frozen=True)
+class Flush:
+    """A flush that sees a clock of its own."""
+
+    ahead: Span
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Streams are refused for lack of room, or taken again."""
+
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The daemon was down; nobody is there, and the monotonic clock may have begun anew."""
+
+    down_for: Span
+    rules: Rules | None
+    rebooted: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The collector is saved and loaded."""
+
+
+Oddity = Step | Flush | Hold | Restart | Snapshot
+ODDITIES: st.SearchStrategy[Oddity] = st.one_of(
+    st.builds(Step, NEAR | SKEW, st.sampled_from([1, -1])),
+    st.builds(Flush, NEAR | SKEW),
+    st.builds(Hold, st.booleans()),
+    st.builds(Restart, SPAN, st.none() | RULES, st.booleans()),
+    st.just(Snapshot()),
 )
 
 
@@ -176,10 +229,25 @@ class World:
         self.mono = 5_000 * SECOND
         self.known: dict[int, tuple[ReportedApp, int]] = {}
 
+    def tick(self, span: Span) -> None:
+        """Time passes."""
+        passed = max(0, span.us(self.rules))
+        self.wall += passed
+        self.mono += passed
+
+    def restart(self, down_for: Span, rules: Rules | None, rebooted: bool) -> None:
+        """Time passes, and the rules and the monotonic clock may be others."""
+        self.tick(down_for)
+        if rebooted:
+            self.mono = 10 * SECOND
+        self.rules = rules or self.rules
+
     def report(self, said: Said | Report) -> Report:
         """What the client says now."""
         if isinstance(said, Report):
             return said
+        if self.wall - self.known.get(said.number, (None, self.wall))[1] > HOUR:
+            del self.known[said.number]  # nobody remembers
         what, start = APPS[said.of], self._start(said.start)
         if said.of >= 0:
             what, start = self.known.setdefault(said.number, (what, start))

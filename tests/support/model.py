@@ -48,6 +48,10 @@ class Model:
     def live_sessions(self) -> int:
         return sum(session.live for session in self.sessions.values())
 
+    def is_here(self, client_id: str) -> bool:
+        """Whether the client has an open stream."""
+        return client_id in self.clients and self.clients[client_id].connected
+
     # Clients come and go.
 
     def came(self, client_id: str, wall: int, mono: int) -> None:
@@ -55,7 +59,7 @@ class Model:
         # Rule 6: "A client that is back within --client-grace goes on as if nothing had been. Once it has been away for
         # longer, each of its live sessions gets an inferred end".
         self._end_after_grace(client, mono)
-        client.connected = True
+        client.connected, client.grace_is_over = True, False
 
     def went(self, client_id: str, wall: int, mono: int) -> None:
         # Rule 6: "A client is away while it has no open stream, since the end of its last one".
@@ -162,10 +166,6 @@ class Model:
     def _live_sessions_of(self, client: Client) -> list[Session]:
         return [session for session in self.sessions.values() if session.client is client and session.live]
 
-    def _grace_is_over(self, client: Client, mono: int) -> bool:
-        away_for = self._grace_clock(mono) - client.away_grace
-        return not client.connected and away_for > self.rules.client_grace_us
-
     def _infer(self, session: Session, end: int) -> None:
         # Rule 2: "No end that the daemon makes precedes the start."
         session.ended = max(end, session.started)
@@ -173,7 +173,9 @@ class Model:
         self.abandoned += 1
 
     def _end_after_grace(self, client: Client, mono: int) -> None:
-        if self._grace_is_over(client, mono):
+        away_for = self._grace_clock(mono) - client.away_grace
+        if not client.connected and away_for > self.rules.client_grace_us:
+            client.grace_is_over = True
             for session in self._live_sessions_of(client):
                 # Rule 6: "the moment since which its client is away (not before its start)".
                 self._infer(session, client.away_wall)
@@ -296,9 +298,8 @@ class Model:
     def _forget_clients(self, mono: int) -> None:
         # Section 1: "The daemon forgets a client_id 24 h after its last sign of life (--client-retention)."
         for client_id, client in list(self.clients.items()):
-            silent = not client.connected and mono - client.away_mono > self.rules.client_retention_us
-            # One with live sessions, whose grace was held or began anew with the daemon, has to end those first.
-            if silent and not self._live_sessions_of(client):
+            # Not before its grace is over: until then it may be back and go on as if nothing had been.
+            if client.grace_is_over and mono - client.away_mono > self.rules.client_retention_us:
                 del self.clients[client_id]
 
     def _forget_groups(self, now: int) -> None:

@@ -20,11 +20,30 @@ from appstatsd.collect.rows import Rows
 from appstatsd.collect.rules import Rules
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.support.histories import BATCH, NEAR, NONE, RULES, SAID, SKEW, SPAN, Said, Span, World
+from tests.support.histories import (
+    BATCHES,
+    CLIENTS,
+    NEAR,
+    NONE,
+    ODDITIES,
+    RULES,
+    SAID,
+    SPAN,
+    ClientBatch,
+    Flush,
+    Hold,
+    Oddity,
+    Restart,
+    Said,
+    Snapshot,
+    Span,
+    Step,
+    World,
+)
 from tests.support.model import Model
-from tests.support.reports import HOUR, MINUTE, SECOND, T0, Report, Table, arrival, plain, upsert, verdicts
+from tests.support.reports import HOUR, MINUTE, SECOND, T0, Table, arrival, plain, upsert, verdicts
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 EFFORT = settings(
@@ -41,8 +60,6 @@ EFFORT = settings(
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # the choices have long names
 
-CLIENTS = ("left", "middle", "right")
-
 
 class AgainstModel(RuleBasedStateMachine):
     """The collector and the model see the same events and clocks, and agree after each."""
@@ -57,35 +74,33 @@ class AgainstModel(RuleBasedStateMachine):
         self.given: list[tuple[Rows, Table]] = []
         self.come(CLIENTS[0])
 
-    @property
-    def connected(self) -> list[str]:
-        return [name for name in CLIENTS if name in self.model.clients and self.model.clients[name].connected]
-
-    @rule(client=st.sampled_from(CLIENTS))
     def come(self, client: str) -> None:
         self.collector.came(client, self.world.wall, self.world.mono)
         self.model.came(client, self.world.wall, self.world.mono)
 
-    @precondition(lambda self: self.connected)
-    @rule(place=st.integers(0, 2))
-    def go(self, place: int) -> None:
-        client = self.connected[place % len(self.connected)]
+    def go(self, client: str) -> None:
         self.collector.went(client, self.world.wall, self.world.mono)
         self.model.went(client, self.world.wall, self.world.mono)
 
-    @precondition(lambda self: self.connected)
-    @rule(
-        batches=st.lists(st.tuples(st.integers(0, 2), NEAR, BATCH), min_size=1, max_size=3),
-        together=st.booleans(),
-    )
-    def report(self, batches: Sequence[tuple[int, Span, Sequence[Said | Report]]], together: bool) -> None:
+    def close(self, client: str) -> None:
+        self.collector.close_client(client, self.world.wall, self.world.mono)
+        self.model.close_client(client, self.world.wall, self.world.mono)
+
+    def one_who_is_there(self, client: str) -> str:
+        """This client, or another if it is away and another is not."""
+        there = [name for name in CLIENTS if self.model.is_here(name)]
+        if not there:
+            self.come(client)
+            return client
+        return client if client in there else there[0]
+
+    def deliver(self, batches: Sequence[ClientBatch], together: bool) -> None:
         arrivals = []
-        for place, pause, said in batches:
-            client = self.connected[place % len(self.connected)]
-            if len(batches) > 1:
-                self.tick(pause)
+        for client, pause, said in batches:
+            client = self.one_who_is_there(client)
             reports = [self.world.report(one) for one in said]
             arrivals.append(arrival(client, reports, self.world.wall, self.world.mono))
+            self.world.tick(pause)
         expected = self.model.accept(arrivals)
         if together:
             got = self.collector.accept(arrivals)
@@ -93,29 +108,54 @@ class AgainstModel(RuleBasedStateMachine):
             got = [answer for one in arrivals for answer in self.collector.accept([one])]
         assert [verdicts(answer) for answer in got] == expected
 
-    @precondition(lambda self: self.connected)
-    @rule(place=st.integers(0, 2), goes=st.booleans())
-    def close(self, place: int, goes: bool) -> None:
-        client = self.connected[place % len(self.connected)]
-        self.collector.close_client(client, self.world.wall, self.world.mono)
-        self.model.close_client(client, self.world.wall, self.world.mono)
-        if goes:
-            self.go(place)
+    @rule(batches=BATCHES, together=st.booleans())
+    def report(self, batches: Sequence[ClientBatch], together: bool) -> None:
+        self.deliver(batches, together)
 
-    @rule(span=NEAR | SPAN)
-    def tick(self, span: Span) -> None:
-        """Time passes."""
-        passed = max(0, span.us(self.world.rules))
-        self.world.wall += passed
-        self.world.mono += passed
+    @rule(batches=BATCHES, together=st.booleans(), pause=NEAR)
+    def report_and_flush(self, batches: Sequence[ClientBatch], together: bool, pause: Span) -> None:
+        self.deliver(batches, together)
+        self.world.tick(pause)
+        self.flush(NONE)
 
-    @rule(span=NEAR | SKEW, back=st.booleans())
-    def step(self, span: Span, back: bool) -> None:
-        """Somebody sets the clock on the wall."""
-        length = span.us(self.world.rules)
-        self.world.wall += -length if back else length
+    @rule(pause=SPAN)
+    def wait_and_flush(self, pause: Span) -> None:
+        self.world.tick(pause)
+        self.flush(NONE)
 
-    @rule(ahead=st.just(NONE) | NEAR)
+    @rule(client=st.sampled_from(CLIENTS), closes=st.booleans(), goes=st.booleans(), pause=SPAN)
+    def come_or_go(self, client: str, closes: bool, goes: bool, pause: Span) -> None:
+        if not self.model.is_here(client):
+            self.come(client)
+            return
+        if closes:
+            self.close(client)
+        if goes or not closes:
+            self.go(client)
+        self.world.tick(pause)
+
+    @rule(event=ODDITIES)
+    def something_odd(self, event: Oddity) -> None:
+        world = self.world
+        match event:
+            case Step(span, sign):
+                world.wall += sign * span.us(world.rules)
+            case Flush(ahead):
+                self.flush(ahead)
+            case Hold(holds=True):
+                self.collector.hold_graces(world.mono)
+                self.model.hold_graces(world.mono)
+            case Hold():
+                self.collector.release_graces(world.mono)
+                self.model.release_graces(world.mono)
+            case Restart(down_for, rules, rebooted):
+                last_wall = world.wall
+                world.restart(down_for, rules, rebooted)
+                self.collector.restart(world.rules, world.wall, world.mono, last_wall)
+                self.model.restart(world.rules, world.wall, world.mono, last_wall)
+            case Snapshot():
+                self.collector = Collector.from_arrays(self.collector.to_arrays())
+
     def flush(self, ahead: Span) -> None:
         now = self.world.wall + ahead.us(self.world.rules)
         got, expected = self.collector.flush(now, self.world.mono), self.model.flush(now, self.world.mono)
@@ -125,32 +165,6 @@ class AgainstModel(RuleBasedStateMachine):
         self.given.append((got.rows, rows))
         upsert(self.table, rows.values(), self.world.rules.max_clock_skew_us)
         upsert(self.expected_table, expected.rows.values(), self.world.rules.max_clock_skew_us)
-
-    @rule(span=SPAN)
-    def tick_and_flush(self, span: Span) -> None:
-        self.tick(span)
-        self.flush(NONE)
-
-    @rule()
-    def hold(self) -> None:
-        self.collector.hold_graces(self.world.mono)
-        self.model.hold_graces(self.world.mono)
-
-    @rule()
-    def release(self) -> None:
-        self.collector.release_graces(self.world.mono)
-        self.model.release_graces(self.world.mono)
-
-    @rule(rules=st.none() | RULES, down_for=SPAN, rebooted=st.booleans())
-    def restart(self, rules: Rules | None, down_for: Span, rebooted: bool) -> None:
-        """The daemon comes back: its clients are gone, and the monotonic clock may begin anew."""
-        last_wall = self.world.wall
-        self.tick(down_for)
-        if rebooted:
-            self.world.mono = 10 * SECOND
-        self.world.rules = rules or self.world.rules
-        self.collector.restart(self.world.rules, self.world.wall, self.world.mono, last_wall)
-        self.model.restart(self.world.rules, self.world.wall, self.world.mono, last_wall)
 
     @invariant()
     def counters_agree(self) -> None:
@@ -165,7 +179,8 @@ class AgainstModel(RuleBasedStateMachine):
         if sys.exc_info()[0] is not None or not hasattr(self, "model"):  # do not hide what failed before
             return
         self.flush(NONE)
-        self.tick_and_flush(Span("remembered", 1, 1))
+        self.world.tick(Span("remembered", 1, 1))
+        self.flush(NONE)
         assert self.table == self.expected_table
         for rows, as_given in self.given:
             assert plain(rows) == as_given, "rows that were handed out have changed since"

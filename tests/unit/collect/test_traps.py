@@ -160,6 +160,14 @@ def test_the_later_of_two_ends_counts_whichever_comes_first(told: Told) -> None:
     assert told.flush(120) == [own(1, 0, 90, made=120), own(2, 0, 90, made=120)]
 
 
+def test_an_ended_session_of_its_own_is_written_once_though_it_had_waited_live_before(told: Told) -> None:
+    told.hear(1, live(0))
+    told.flush(1)
+    told.hear(2, lasting(0, 90))  # ahead of the clock
+    assert told.flush(3) == [own(1, 0, 90, made=3)]
+    assert told.flush(61) == []
+
+
 def test_a_later_end_of_a_settled_row_of_its_own_is_written_and_an_earlier_one_is_not(told: Told) -> None:
     told.hear(100, lasting(0, 90))
     told.flush(120)
