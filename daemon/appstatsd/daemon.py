@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -35,9 +36,10 @@ from appstatsd.ingest.server import DATABASE, QUARANTINE_SERVICE, REPORT_SERVICE
 from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
+from appstatsd.observe.logging import set_level
 from appstatsd.observe.metrics import Metrics, Parts
 from appstatsd.observe.status import StatusPage
-from appstatsd.settings import Settings
+from appstatsd.settings import Settings, SettingsError
 from appstatsd.store.embedded import EmbeddedPostgres
 from appstatsd.store.own_database import OwnDatabase, Store
 from appstatsd.store.schema import LastUsedAt
@@ -138,6 +140,7 @@ class Daemon:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             # First of all events: since when clients are away is told by the last one before it.
             self._drain.put(Started(self._settings.rules(), self._clock.wall_us(), self._clock.mono_us()))
@@ -238,6 +241,23 @@ class Daemon:
             logging.shutdown()
             os._exit(1)
         self._stopping.set()
+
+    def _reload(self) -> None:
+        """Put in force what can change while the daemon runs, and name what needs a restart."""
+        try:
+            new = self._settings.read_again()
+        except SettingsError as error:
+            self._log.error("The settings are not reloaded; those in force stay", error=str(error))
+            return
+        changed = self._settings.changed(new)
+        set_level(new.log_level)
+        self._log.info(
+            "Reloaded",
+            in_force=[row.name for row in changed if row.reloads],
+            needs_restart=[row.name for row in changed if not row.reloads],
+        )
+        # What needs a restart is named again at the next reload, until there is one.
+        self._settings = replace(self._settings, log_level=new.log_level)
 
     def _failed(self, failure: BaseException) -> None:
         self._failure = failure
