@@ -416,6 +416,8 @@ def test_a_stop_is_orderly_while_clients_are_connected_and_hard_where_that_takes
         assert watched.living(PATIENCE_SECONDS) == []
         assert cluster_state(embedded.folder) == left
         connection.close()
+    with running(EmbeddedPostgres(state_dir)) as url:
+        assert query(url, "SELECT 1") == [(1,)]
 
 
 def test_what_a_terminal_sends_to_the_daemon_does_not_reach_the_server(state_dir: Path) -> None:
