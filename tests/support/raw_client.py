@@ -96,7 +96,8 @@ class Ended:
 class RawStream:
     """One stream on a connection of its own. Its calls raise AssertionError where what they wait for does not come."""
 
-    def __init__(self, target: str, *options: tuple[str, object]) -> None:
+    def __init__(self, target: str, *options: tuple[str, object], reads: bool = True) -> None:
+        """With `reads=False` it takes nothing of what it is told until `read` is called."""
         self._channel = grpc.insecure_channel(
             target, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options]
         )
@@ -108,6 +109,11 @@ class RawStream:
         )
         self._call = method(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, name="raw-stream", daemon=True)
+        if reads:
+            self.read()
+
+    def read(self) -> None:
+        """Begin to take what it is told."""
         self._reader.start()
 
     def _read(self) -> None:
@@ -163,7 +169,8 @@ class RawStream:
         self._call.cancel()
         self._requests.put(None)
         self._channel.close()
-        self._reader.join(PATIENCE_SECONDS)
+        if self._reader.ident is not None:
+            self._reader.join(PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
         return self

@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import pytest
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
-from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, Forgetful, Question
-from appstatsd.events import Came, Event, Flushed, Received, Started, Went, Written
+from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, Question
+from appstatsd.events import Came, Flushed, Received, Started, Went, Written
 from appstatsd.ledger import Answer, Ledger
 
 from tests.support.raw_client import request
 from tests.support.reports import HOUR, SECOND, T0, report, session
-
-PATIENCE_SECONDS = 30.0
-
-
-class StandingClock:
-    """Says what a test says."""
-
-    def __init__(self) -> None:
-        self.passed = 0
-
-    def wall_us(self) -> int:
-        return T0 + self.passed
-
-    def mono_us(self) -> int:
-        return self.passed
-
-
-class GatedLog(Forgetful):
-    """Keeps what it is given, once the gate is open."""
-
-    def __init__(self) -> None:
-        self.drains: list[list[Event]] = []
-        self.asked = threading.Semaphore(0)
-        """One for each time that the drain has come with events."""
-        self.gate = threading.Event()
-        self.gate.set()
-        self.failure: Exception | None = None
-
-    @property
-    def events(self) -> list[Event]:
-        return list(chain.from_iterable(self.drains))
-
-    def append(self, events: list[Event]) -> None:
-        self.asked.release()
-        assert self.gate.wait(PATIENCE_SECONDS)
-        if self.failure is not None:
-            raise self.failure
-        if events:
-            self.drains.append(events)
+from tests.support.standing import PATIENCE_SECONDS, GatedLog, StandingClock
 
 
 @dataclass

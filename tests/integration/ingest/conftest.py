@@ -1,0 +1,30 @@
+"""Fixtures: the gRPC side of the daemon in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from appstatsd.collect.rules import Rules
+
+from tests.support.served import Served
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    made: list[Served] = []
+
+    def serve(rules: Rules | None = None, max_streams: int = 100) -> Served:
+        made.append(Served(tmp_path / f"{len(made)}.sock", rules or Rules(), max_streams))
+        return made[-1]
+
+    yield serve
+    for served in made:
+        served.close()
+    assert [served.failures for served in made] == [[]] * len(made)
+
+
+@pytest.fixture
+def served(serve: Callable[..., Served]) -> Served:
+    return serve()
