@@ -352,6 +352,8 @@ def test_after_a_refusal_batches_go_singly_under_a_new_client_id_until_one_is_ac
     assert message is not None
     assert (message.sequence, ids(message)) == (1, [3, 4])
     assert wire.sent() is None
+    wire.begin(9)
+    assert wire.core.look_again_at_ns() is None, "the shell would spin until the acknowledgement"
     wire.ack(wire.daemon.batch("client-2", message))
     assert [ids(wire.sent()) for _ in range(2)] == [[5, 6], [7, 8]]
     assert wire.core.stats().dropped_reports == 0
@@ -512,6 +514,18 @@ def test_an_acknowledgement_of_what_was_never_sent_means_that_the_client_id_is_i
     wire.lose("CANCELLED")
     assert wire.open().client_id == "client-2"
     assert ids(wire.sent()) == [1]
+
+
+def test_what_was_sent_under_the_old_client_id_vouches_for_nothing_under_the_new_one() -> None:
+    wire = Wire(batch_max_reports=1)
+    wire.open()
+    wire.end_unheard(1, 3)
+    wire.settle()
+    wire.lose("ABORTED")
+    wire.open()
+    wire.end_unheard(4, 1)
+    assert ids(wire.sent()) == [4]
+    assert not wire.ack(2)
 
 
 def test_live_sessions_move_to_the_new_client_id() -> None:
