@@ -526,6 +526,9 @@ def test_what_was_sent_under_the_old_client_id_vouches_for_nothing_under_the_new
     wire.end_unheard(4, 1)
     assert ids(wire.sent()) == [4]
     assert not wire.ack(2)
+    wire.lose("CANCELLED")
+    wire.core.opened(wire.now)
+    assert not wire.ack(1), "it has a number, but was not sent under it"
 
 
 def test_live_sessions_move_to_the_new_client_id() -> None:
