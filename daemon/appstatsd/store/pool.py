@@ -115,7 +115,7 @@ class Database:
             yield connection
         except BaseException as error:
             if ends_connection(error):
-                self._give_up(connection)
+                self._give_up_all()
             raise
         finally:
             self._pool.putconn(connection)
@@ -129,7 +129,7 @@ class Database:
             connection.deadline = deadline
             return connection
         # It went while it lay there: ask the server itself, then take one that is new.
-        self._give_up(connection)
+        self._give_up_all()
         self._pool.putconn(connection)
         self._knock(deadline)
         return self._get(deadline)
@@ -150,11 +150,10 @@ class Database:
         BoundedConnection.connect(self._conninfo, connect_timeout=seconds).close()
         self._doubtful.clear()
 
-    def _give_up(self, connection: BoundedConnection) -> None:
-        """Close it and all that were opened before: what has come over it has come over them."""
+    def _give_up_all(self) -> None:
+        """Have every connection closed that was opened until now: what has come over one has come over all."""
         self._doubtful.set()
-        connection.close()
-        self._pool.drain()
+        self._pool.drain()  # one that is out is closed when it is put back
 
 
 def _configure(connection: BoundedConnection) -> None:

@@ -351,6 +351,7 @@ def test_a_restart_between_two_calls_goes_unseen(new_postgres: Callable[[], Post
 def test_a_refused_connection_is_said_at_once() -> None:
     with PostgresReporter("postgresql://ann:s3cret@127.0.0.1:1/none", flush_timeout_seconds=60) as reporter:
         error = trouble(reporter)
+        assert reporter.figures().get("requests_num", 0) == 0, "it waited for the pool"
     assert "refused" in error.message
     assert "s3cret" not in str(error)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +123,22 @@ def test_connections_bear_our_name(postgres_url: str) -> None:
             " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )
     assert names == [("appstatsd",)]
+
+
+def test_no_attempt_to_connect_lingers_after_an_outage(new_postgres: Callable[[], PostgresServer]) -> None:
+    server = new_postgres()
+    migrate(server.url())
+    with PostgresReporter(server.url(), pool_max_size=1) as reporter:
+        reporter.report(one_row())
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            reporter.report(one_row())
+        deadline = time.monotonic() + 30
+        while reporter.figures()["pool_size"]:
+            assert time.monotonic() < deadline, "the pool still tries by itself"
+        server.start()
+        reporter.report(one_row())
+    assert count(server.url()) == 2
 
 
 def test_a_probe_tells_up_from_down(new_postgres: Callable[[], PostgresServer]) -> None:
