@@ -166,8 +166,11 @@ class ReportStreams:
     async def _tell(self, stream: Stream, reading: asyncio.Task[None], context: Context) -> None:
         while True:
             await stream.something()
-            for response in stream.responses():
-                await context.write(response.SerializeToString())
+            try:
+                for response in stream.responses():
+                    await context.write(response.SerializeToString())
+            except grpc.aio.InternalError:
+                return  # the client has gone
             stream.told()
             if stream.has_news:  # it came while the client took what there was
                 continue

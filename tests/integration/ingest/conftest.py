@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.support.served import Served
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
     made: list[Served] = []
 
     def serve(rules: Rules | None = None, max_streams: int = 100) -> Served:
@@ -23,6 +24,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     for served in made:
         served.close()
     assert [served.failures for served in made] == [[]] * len(made)
+    # gRPC logs what a handler raises; whatever a client does, it is to raise nothing but the end of its stream.
+    logged = [record for when in ("setup", "call", "teardown") for record in caplog.get_records(when)]
+    assert [record.getMessage() for record in logged if record.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from appstatsd.decode import MAX_BATCH_BYTES
 from appstatsd.events import Came, Received, Went
 from appstatsd.ingest.server import MAX_MESSAGE_BYTES
 from appstatsd.ingest.stream import MAX_RESPONSE_BYTES, MAX_UNANSWERED
+from appstatsd.ledger import Ledger
 
 from tests.support.daemon import eventually
 from tests.support.raw_client import Ended, RawStream, request
@@ -337,43 +338,43 @@ class TestFlowControl:
         assert sum(together) == 100
         assert max(together) <= MAX_UNANSWERED
 
-    def test_a_client_that_reads_nothing_holds_back_nobody_else(self, served: Served, open_stream: Open) -> None:
-        bad = request(1, [report(number, of=app(1, slug="é" * 257)) for number in range(500)])
+    @pytest.fixture
+    def stuck(self, served: Served) -> Iterator[RawStream]:
+        """A stream whose client reads nothing, up to where the daemon has stopped reading from it, of 80 batches."""
+        bad = request(1, [report(number, of=app(1, slug="é" * 257)) for number in range(2_000)])
         with RawStream(served.target, reads=False) as stuck:
             stuck.send(request(client_id="stuck"))
-            for number in range(1, 61):
+            for number in range(1, 81):
                 bad.sequence = number
                 stuck.send(bad)
-            held = eventually(
-                lambda: served.ask(lambda ledger: [client.applied_sequence for client in ledger.collector.clients]),
-                lambda applied: bool(applied) and applied[0] >= MAX_UNANSWERED,
-            )
-            other = open_stream(served, "c")
-            for number in range(1, 50):
-                other.send(request(number, [report(number)]))
-                other.acked(number)
-            # It waits for its client, and what it takes meanwhile is bounded.
-            assert held[0] < 60
-            # Once the client reads, it goes on where it stood.
-            stuck.read()
-            stuck.acked(60)
+            eventually(lambda: self.applied(served), lambda applied: applied >= MAX_UNANSWERED)
+            yield stuck
 
-    def test_one_that_reads_nothing_does_not_hold_back_a_stop(self, served: Served, open_stream: Open) -> None:
-        bad = request(1, [report(number, of=app(1, slug="é" * 257)) for number in range(500)])
-        with RawStream(served.target, reads=False) as stuck:
-            stuck.send(request(client_id="stuck"))
-            for number in range(1, 61):
-                bad.sequence = number
-                stuck.send(bad)
-            eventually(
-                lambda: served.ask(lambda ledger: [client.applied_sequence for client in ledger.collector.clients]),
-                lambda applied: bool(applied) and applied[0] >= MAX_UNANSWERED,
-            )
-            other = open_stream(served, "c")
-            served.refuse("stopped", 1_000)
-            assert other.end().code is grpc.StatusCode.UNAVAILABLE
-            served.run(served.streams.closed(0.2))
-            assert served.streams.open == 1
+    def applied(self, served: Served) -> int:
+        def look(ledger: Ledger) -> int:
+            client = ledger.collector.clients.get("stuck")
+            return 0 if client is None else client.applied_sequence
+
+        return served.ask(look)
+
+    def test_a_client_that_reads_nothing_holds_back_nobody_else(
+        self, served: Served, open_stream: Open, stuck: RawStream
+    ) -> None:
+        other = open_stream(served, "c")
+        for number in range(1, 50):
+            other.send(request(number, [report(number)]))
+            other.acked(number)
+        # What it takes meanwhile is bounded; once its client reads, it goes on where it stood.
+        assert self.applied(served) < 80
+        stuck.read()
+        stuck.acked(80)
+
+    def test_nor_a_stop(self, served: Served, open_stream: Open, stuck: RawStream) -> None:
+        other = open_stream(served, "c")
+        served.refuse("stopped", 1_000)
+        assert other.end().code is grpc.StatusCode.UNAVAILABLE
+        served.run(served.streams.closed(0.2))
+        assert served.streams.open == 1
 
 
 class TestComingAndGoing:
