@@ -27,7 +27,7 @@ _NAME: Final = re.compile(
     r"(?:journal-(?P<number>\d{10})-(?P<first>\d{16})-(?P<nonce>[0-9a-f]{16})"
     r"|snapshot-(?P<at>\d{10})-(?P<before>\d{16}))\.v1"
 )
-_OTHER_VERSION: Final = re.compile(r"(?:journal|snapshot)-[0-9a-f-]+\.v(?P<version>\d+)")
+_OTHER_VERSION: Final = re.compile(r"(?:journal|snapshot)-[0-9a-f-]+\.v(?P<version>(?!1$)\d+)")
 
 
 @dataclass(frozen=True, slots=True, order=True)

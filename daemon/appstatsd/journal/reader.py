@@ -110,7 +110,7 @@ class JournalReader:
                 return
             end = part.end
             if part.number is None:
-                broken = part
+                broken = broken or part
                 continue
             if part.number < self.next_unit:
                 continue

@@ -87,6 +87,17 @@ def test_a_torn_tail_is_cut_and_said_and_the_next_start_has_nothing_to_say() -> 
     assert again.recovery.torn is None
 
 
+def test_a_torn_unit_that_can_be_read_again_later_does_not_take_the_place_of_what_was_written_since() -> None:
+    disk = ModelDisk()
+    filled(disk, UNITS)
+    (name,) = segments(disk)
+    whole = image_of(disk)
+    disk = ModelDisk(spoil(whole, b"three"))
+    opened(disk).start().append([[b"another three"]])
+    found = opened(ModelDisk(image_of(disk) | {name: whole[name]}), OnDamage.STOP)
+    assert found.units == [*UNITS[:2], [b"another three"]]
+
+
 def test_space_prepared_is_given_back_at_the_next_start() -> None:
     disk = ModelDisk()
     filled(disk, UNITS)
@@ -116,6 +127,19 @@ def test_two_spoilt_units_at_the_end_are_damage_and_a_torn_tail() -> None:
     assert found.units == UNITS[:1]
     assert [damage.lost for damage in found.recovery.damages] == ["unit 2 is lost"]
     assert found.recovery.torn
+
+
+def test_a_spoilt_unit_and_an_unreadable_stretch_behind_it_are_one_torn_tail() -> None:
+    disk = ModelDisk()
+    filled(disk, UNITS)
+    image = spoil(image_of(disk), b"two")
+    (name,) = segments(disk)
+    content = image[name].replace(b"ASJ1\x01\0\0\0\x03", b"ASJ?\x01\0\0\0\x03")
+    assert content != image[name]
+    found = opened(ModelDisk({name: content}), OnDamage.STOP)
+    assert found.units == UNITS[:1]
+    assert found.recovery.torn
+    assert found.recovery.torn.offset == 64
 
 
 def test_damage_stops_the_start_where_it_is_told_to_and_names_file_place_and_command() -> None:

@@ -83,6 +83,17 @@ def test_a_snapshot_lets_go_of_all_that_is_older(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_what_came_after_the_place_of_a_snapshot_stays_in_however_many_segments() -> None:
+    disk = ModelDisk()
+    journal = filled(disk, [[b"before"]])
+    mark = journal.rotate()
+    journal.append([[b"one"]])
+    journal.rotate()
+    journal.append([[b"two"]])
+    journal.write_snapshot(mark, {}, {})
+    assert opened(disk).units == [[b"one"], [b"two"]]
+
+
 def test_bytes_on_disk_are_what_the_files_take(tmp_path: Path) -> None:
     def taken() -> int:
         return sum(path.stat().st_size for path in tmp_path.iterdir() if path.name != "lock")
