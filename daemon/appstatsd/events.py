@@ -33,6 +33,8 @@ class Came:
     client_id: str
     wall_us: int
     mono_us: int
+    dropped_reports: int = 0
+    """How many reports the client has dropped so far, as its first message says."""
 
 
 @dataclass(frozen=True, slots=True)

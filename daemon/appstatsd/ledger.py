@@ -274,7 +274,9 @@ class Ledger:
         self._streams[event.client_id] = event.stream
         self.next_stream = max(self.next_stream, event.stream + 1)
         self.collector.came(event.client_id, event.wall_us, event.mono_us)
-        answers[event.stream] = Answer(greeting=self._client(event.client_id).applied_sequence)
+        client = self._client(event.client_id)
+        client.dropped_reports = max(client.dropped_reports, event.dropped_reports)
+        answers[event.stream] = Answer(greeting=client.applied_sequence)
         return answers
 
     def _is_next(self, client: Client, request: Request) -> bool:

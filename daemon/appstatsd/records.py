@@ -61,7 +61,7 @@ def encode_record(event: Event) -> tuple[bytes, ...]:
         case Received():
             return head, _named(event.stream, event.client_id), event.message
         case Came():
-            return head, _named(event.stream, event.client_id)
+            return head, _named(event.stream, event.client_id), struct.pack("<Q", event.dropped_reports)
         case Went():
             return head, _named(event.stream, "")
         case Flushed():
@@ -92,8 +92,9 @@ def decode_record(record: memoryview) -> Event:
         stream, client_id, rest = _unnamed(body)
         return Received(stream, client_id, bytes(rest), wall_us, mono_us)
     if kind is Came:
-        stream, client_id, _ = _unnamed(body)
-        return Came(stream, client_id, wall_us, mono_us)
+        stream, client_id, rest = _unnamed(body)
+        (dropped_reports,) = struct.unpack("<Q", rest)
+        return Came(stream, client_id, wall_us, mono_us, dropped_reports)
     if kind is Went:
         return Went(_unnamed(body)[0], wall_us, mono_us)
     if kind is Flushed:

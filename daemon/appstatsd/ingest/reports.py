@@ -119,12 +119,13 @@ class ReportStreams:
         first = await self._first(context)
         if first is None:
             return
-        client_id, more = await _first_message(first, context)
-        stream = Stream(self._next, client_id, self._room)
+        request = await _first_message(first, context)
+        stream = Stream(self._next, request.client_id, self._room)
         self._next += 1
         self._streams[stream.number] = stream
-        self._put(Came(stream.number, client_id, self._clock.wall_us(), self._clock.mono_us()))
-        if more:
+        wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
+        self._put(Came(stream.number, stream.client_id, wall_us, mono_us, request.dropped_reports))
+        if request.sequence or request.closing or request.reports or request.columns.ByteSize():
             self._take(stream, first)
         reading = asyncio.create_task(self._read(stream, context))
         try:
@@ -213,8 +214,8 @@ async def _read(context: Context) -> bytes | None:
     return message if isinstance(message, bytes) else None
 
 
-async def _first_message(message: bytes, context: Context) -> tuple[str, bool]:
-    """Whose stream it is, and whether there is more in its first message than that."""
+async def _first_message(message: bytes, context: Context) -> StreamReportsRequest:
+    """What the first message says, whose stream it is above all."""
     request = StreamReportsRequest()
     try:
         request.ParseFromString(message)
@@ -231,8 +232,7 @@ async def _first_message(message: bytes, context: Context) -> tuple[str, bool]:
             f"the first message has a client_id of {len(request.client_id)} characters; expected 1 to "
             f"{MAX_CLIENT_ID_CHARACTERS}",
         )
-    more = bool(request.sequence or request.closing or request.reports or request.columns.ByteSize())
-    return request.client_id, more
+    return request
 
 
 async def _abort(context: Context, status: grpc.StatusCode, detail: str, retry_delay_ms: int | None = None) -> NoReturn:

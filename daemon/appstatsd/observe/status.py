@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import appstatsd
 from appstatsd.clock import Clock
@@ -10,6 +11,8 @@ from appstatsd.deliver.deliverer import Deliverer
 from appstatsd.flushes import Flushes
 from appstatsd.ledger import Ledger
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
+
+_MOST: Final = 2**64 - 1
 
 
 class StatusPage:
@@ -59,7 +62,8 @@ class StatusPage:
             journal_bytes=self._journal_bytes(),
             connected_streams=self._open_streams(),
             sessions_abandoned=collector.abandoned - tally.abandoned_before,
-            reports_dropped_by_clients=sum(client.dropped_reports for client in collector.clients),
+            # What clients say may be anything, and would end the daemon if it did not fit.
+            reports_dropped_by_clients=min(_MOST, sum(client.dropped_reports for client in collector.clients)),
             clients=[
                 wire.ClientStatus(
                     client_id=client.client_id,

@@ -56,6 +56,14 @@ class TestTheFirstMessage:
         stream.send(request(1, [report(1)], client_id="c"))
         assert [stream.receive().acked_sequence for _ in range(2)] == [0, 1]
 
+    def test_it_tells_how_many_reports_were_dropped_though_it_carries_none(
+        self, served: Served, open_stream: Open
+    ) -> None:
+        stream = open_stream(served)
+        stream.send(request(client_id="c", dropped=2**64 - 1))
+        stream.receive()
+        assert served.ask(lambda ledger: [client.dropped_reports for client in ledger.collector.clients]) == [2**64 - 1]
+
     def test_columns_without_a_report_are_no_batch(self, served: Served, open_stream: Open) -> None:
         stream = open_stream(served)
         message = request(client_id="c")

@@ -74,7 +74,14 @@ def test_export_prints_every_event_with_what_clients_sent(run: Run, state: Path)
     assert ended.status == 0
     first, second = (json.loads(line) for line in ended.out.splitlines())
     came, received = (record["record"] for record in first["records"])
-    assert came == {"event": "Came", "stream": 5, "client_id": "alpha", "wall_us": 1_000, "mono_us": 10}
+    assert came == {
+        "event": "Came",
+        "stream": 5,
+        "client_id": "alpha",
+        "wall_us": 1_000,
+        "mono_us": 10,
+        "dropped_reports": 0,
+    }
     assert received["message"]["client_id"] == "alpha"
     assert received["message"]["columns"]["session_ids"] == session(7).hex()
     written, broken = (record["record"] for record in second["records"])
