@@ -67,3 +67,5 @@ class Client:
     """The same on the monotonic clock."""
     away_grace: int = 0
     """The same on the clock that graces and time-outs are measured on."""
+    grace_is_over: bool = False
+    """It has been away for longer than the grace, and what it had left live has ended."""
