@@ -46,3 +46,8 @@ check-generated: setup
 .PHONY: test
 test: setup ## Run all tests that this machine can run, and name those left out
 	$(PYTEST) $(PYTEST_FLAGS) -n 2 --dist worksteal tests clients/python/tests
+
+SECONDS ?= 600
+.PHONY: chaos
+chaos: setup ## Kill, cut, fill and stop everything for SECONDS (600), then compare the table with what was promised; SEED=N
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.faults.chaos.campaign --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

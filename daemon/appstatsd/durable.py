@@ -29,6 +29,8 @@ from appstatsd.records import FORMAT, decode_record, encode_record
 
 MIN_TAIL_BYTES: Final = 32 << 20
 """A snapshot is not worth its cost for less than this to replay, about a second's work."""
+MIN_TAIL_SHARE: Final = 16
+"""Unless that is more than one part in so many of the state directory."""
 
 
 def recover_ledger(
@@ -77,7 +79,7 @@ def recover_ledger(
         )
     if recovery.snapshot is not None or units:
         logger.info("Recovered", sessions=ledger.collector.sessions, backlog_rows=len(ledger.outbox), units=units)
-    return ledger, DurableLog(journal, snapshot_now=bool(recovery.damages))
+    return ledger, DurableLog(journal, max_bytes, snapshot_now=bool(recovery.damages))
 
 
 def _check_format(meta: Mapping[str, Any]) -> None:
@@ -91,8 +93,9 @@ def _check_format(meta: Mapping[str, Any]) -> None:
 class DurableLog:
     """The event log of `--durability=journal`; used by the drain's thread alone, but for the figures."""
 
-    def __init__(self, journal: Journal, *, snapshot_now: bool) -> None:
+    def __init__(self, journal: Journal, max_bytes: int, *, snapshot_now: bool) -> None:
         self._journal = journal
+        self._min_tail_bytes = min(MIN_TAIL_BYTES, max_bytes // MIN_TAIL_SHARE)
         self._snapshot_now = snapshot_now
         self._snapshot_bytes = 0
         self._writer: threading.Thread | None = None
@@ -105,7 +108,7 @@ class DurableLog:
 
     def applied(self, ledger: Ledger) -> None:
         """See `EventLog`; begins a snapshot where one is due."""
-        due = self._snapshot_now or self._journal.tail_bytes > max(MIN_TAIL_BYTES, self._snapshot_bytes)
+        due = self._snapshot_now or self._journal.tail_bytes > max(self._min_tail_bytes, self._snapshot_bytes)
         if not due or (self._writer is not None and self._writer.is_alive()):
             return
         self._snapshot_now = False

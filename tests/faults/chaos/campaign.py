@@ -35,7 +35,7 @@ from tests.support.postgres import PostgresServer, make_template
 
 GRACE_SECONDS: Final = 5
 PROXIES: Final = 6
-STATE_MEBIBYTES: Final = 48
+STATE_MEBIBYTES: Final = 24
 TMPFS_BYTES: Final = 64 << 20
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -220,7 +220,7 @@ class Campaign:
         self.tally.failovers += 1
 
     def _full_disk(self) -> None:
-        if not self._is_mounted:
+        if not self.is_mounted:
             return
         ballast = self._disk / "ballast"
         free = shutil.disk_usage(self._state).free
@@ -359,8 +359,8 @@ class Campaign:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "tmpfs", str(disk)], capture_output=True
         )
-        self._is_mounted = mounted.returncode == 0
-        if self._is_mounted:
+        self.is_mounted = mounted.returncode == 0
+        if self.is_mounted:
             self._resources.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
         return disk
 
