@@ -18,6 +18,7 @@ import click
 
 from appstatsd.cli import exits
 from appstatsd.cli.check_config import check_config
+from appstatsd.cli.demo import demo
 from appstatsd.cli.flush import flush
 from appstatsd.cli.journal import journal
 from appstatsd.cli.migrate import migrate
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, migrate, status, flush, quarantine, journal, check_config, version):
+for _command in (serve, migrate, status, flush, quarantine, journal, check_config, demo, version):
     cli.add_command(_command)
 
 
@@ -54,7 +55,6 @@ def main() -> int:
     try:
         _hide_password()
         result = cli.main(prog_name="appstatsd", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -70,10 +70,6 @@ def main() -> int:
         return _say(str(error), error.status)
     except AppstatsdError as error:
         return _say(str(error), exits.FAILED)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it; keep the interpreter from trying again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.FAILED
     except Exception as error:  # The main thread's outermost frame.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"

@@ -89,13 +89,20 @@ def test_clients_that_are_connected_come_first_and_a_long_list_is_cut() -> None:
     clients = [
         wire.ClientStatus(client_id=f"away-{n}", last_sign_of_life_unix_nano=NOW - n * MINUTE) for n in range(30)
     ]
-    here = wire.ClientStatus(client_id="[bold]here", connected=True, acked_sequence=7, live_sessions=3)
+    here = wire.ClientStatus(client_id="x[bold]here", connected=True, acked_sequence=7, live_sessions=3)
     text = shown(status(clients=[*clients, here], connected_streams=1))
     lines = text[text.index("31 clients, 1 open stream") :].splitlines()
-    assert lines[2].split() == ["[bold]here", "connected", "3", "7", "0"]
+    assert lines[2].split() == ["x[bold]here", "connected", "3", "7", "0"]
     assert lines[3].startswith("away-0 ")
     assert lines[4].split() == ["away-1", "1m", "0s", "ago", "0", "0", "0"]
+    assert lines[5].startswith("away-2 ")
     assert "and 11 more" in text
+
+
+def test_a_status_of_very_many_clients_is_taken(daemon: FakeDaemon, run: Run) -> None:
+    clients = [wire.ClientStatus(client_id=f"{number:0128}") for number in range(40_000)]
+    daemon.answers["GetStatus"] = status(clients=clients)
+    assert len(json.loads(run("status", "--json").out)["clients"]) == 40_000
 
 
 def test_the_page_is_what_status_prints(daemon: FakeDaemon, run: Run) -> None:
