@@ -45,8 +45,8 @@ class Batch:
         self.number = number
         self.reports = reports
         """Whose state it holds, in the order of its columns."""
-        self.ends = [report for report in reports if report.tracked and report.ended_ns]
-        """Those of tracked sessions whose end is in it."""
+        self.ends = [report for report in reports if report.ended_ns]
+        """Those whose end is in it; the others may have ended since."""
         self.columns = columns(reports)
 
     def message(self, dropped_reports: int) -> bytes:

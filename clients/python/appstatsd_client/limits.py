@@ -37,6 +37,8 @@ class Limits:
     """Bound of every such wait; with the channel's own it stays under ten seconds."""
     channel_backoff_max_seconds: float = 1.0
     """The longest wait of the channel itself."""
+    connect_timeout_seconds: float = 5.0
+    """How long an attempt to connect may take that nobody answers."""
     retry_slowest_seconds: float = 10.0
     """The longest wait of all, and the one after a refusal that only a person can mend."""
     refused_retry_seconds: float = 60.0

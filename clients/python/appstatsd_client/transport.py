@@ -89,6 +89,8 @@ def _channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
         # The wait between attempts is the client's own; the channel's must not come on top of it.
         ("grpc.initial_reconnect_backoff_ms", min(100, channel_backoff_ms)),
         ("grpc.max_reconnect_backoff_ms", channel_backoff_ms),
+        # In spite of its name: how long an attempt may take; 20 s where it is not set.
+        ("grpc.min_reconnect_backoff_ms", int(limits.connect_timeout_seconds * 1000)),
         ("grpc.keepalive_time_ms", int(limits.keepalive_time_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", ping_timeout_ms),
         # Without it a frozen daemon is noticed only after about a minute.

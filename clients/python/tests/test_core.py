@@ -419,6 +419,8 @@ def test_sessions_the_daemon_may_believe_in_use_survive_the_refusal_of_their_bat
     wire.open()
     wire.linger()
     assert sorted(ids(wire.sent())) == [1, 2, 3, 4]
+    live.count(1)
+    wire.core.buffer.changed(live, wire.now)
     wire.lose("INVALID_ARGUMENT")
     assert wire.core.stats().dropped_reports == 2
     wire.open()
@@ -428,7 +430,7 @@ def test_sessions_the_daemon_may_believe_in_use_survive_the_refusal_of_their_bat
         wire.ack(wire.daemon.batch(wire.client_id, message))
     assert sorted(ids(message) for message in messages) == [[1], [2]]
     assert wire.held(ending).ended_ns == ending.ended_ns
-    assert wire.held(live).requests == 2
+    assert wire.held(live).requests == 3
     wire.end(live)
     other = wire.begin(5)
     wire.linger()
