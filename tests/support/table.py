@@ -44,8 +44,12 @@ def rows(url: str) -> Table:
 
 
 def rows_of(url: str, workspace: bytes) -> list[Row]:
-    """The rows of one workspace, in the order of their starts."""
-    return sorted((row for row in rows(url).values() if row.workspace_id == workspace), key=lambda row: row.started)
+    """The rows of one workspace, in the order of their starts, then of their ends."""
+    return sorted((row for row in rows(url).values() if row.workspace_id == workspace), key=_order)
+
+
+def _order(row: Row) -> tuple[int, int, str]:
+    return row.started, row.ended, row.slug_or_port
 
 
 def last_used(url: str) -> dict[bytes, int]:
