@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from appstatsd.addresses import UnixAddress
 from appstatsd.cli import exits
 from appstatsd.cli.options import SettingsCommand, with_settings
 from appstatsd.errors import AppstatsdError
@@ -32,6 +33,7 @@ def serve(settings: Settings) -> int:
     for warning in settings.warnings:
         log.warning("Unwise setting", warning=warning)
     try:
+        _make_default_folder(settings)
         from appstatsd.daemon import run
 
         return run(settings)
@@ -40,3 +42,19 @@ def serve(settings: Settings) -> int:
     except Exception:  # The main thread's outermost frame, and the only one that has the log.
         log.critical("The daemon ends on an error that nobody foresaw; please report it", exc_info=True)
     return exits.FAILED
+
+
+def _make_default_folder(settings: Settings) -> None:
+    """Make the folder that the socket is in by default; one that somebody chose is theirs to make.
+
+    Everybody may look into it: who may connect is said by the socket's own mode and group.
+    """
+    if settings.sources["listen"].where != "default":
+        return
+    for address in settings.listen:
+        if isinstance(address, UnixAddress):
+            try:
+                address.path.parent.mkdir(0o755, parents=True, exist_ok=True)
+            except OSError as error:
+                text = f"the folder for the socket, {address.path.parent}, cannot be made: {error.strerror}"
+                raise exits.Failed(f"{text}; choose another --listen") from None

@@ -88,6 +88,22 @@ def test_serve_runs_the_daemon_with_the_settings_and_ends_with_its_status(
     assert "rollup-window" in event["warning"]
 
 
+@pytest.mark.usefixtures("restored_logging", "daemon_run")
+def test_serve_makes_the_folder_that_its_socket_is_in_by_default_and_no_other(run: Run, tmp_path: Path) -> None:
+    assert run("serve", "--listen", f"unix:{tmp_path}/chosen/a.sock").status == 0
+    assert not list(tmp_path.iterdir())
+    assert run("serve").status == 0
+    assert (tmp_path / "appstatsd").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.usefixtures("restored_logging", "daemon_run")
+def test_a_default_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "appstatsd").write_text("in the way")
+    ended = run("serve")
+    assert ended.status == 1
+    assert f"the folder for the socket, {tmp_path}/appstatsd, cannot be made: File exists" in ended.err
+
+
 @pytest.mark.usefixtures("restored_logging")
 def test_what_ends_the_daemon_is_one_event_and_status_1(run: Run, daemon_run: types.SimpleNamespace) -> None:
     def fail(error: Exception) -> int:
