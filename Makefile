@@ -51,3 +51,7 @@ SECONDS ?= 600
 .PHONY: chaos
 chaos: setup ## Kill, cut, fill and stop everything for SECONDS (600), then compare the table with what was promised; SEED=N
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.faults.chaos.campaign --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: demo
+demo: setup ## Daemon, PostgreSQL, proxy and app, with real traffic for 20 s; then the rows and the status
+	@$(BIN)/appstatsd demo

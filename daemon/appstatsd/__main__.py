@@ -1,6 +1,4 @@
-"""`python -m appstatsd` is `appstatsd`."""
-
-from __future__ import annotations
+"""`python -m appstatsd`: the same as the command `appstatsd`."""
 
 import sys
 
