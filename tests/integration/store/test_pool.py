@@ -18,7 +18,7 @@ from appstatsd.store.migrate import migrate
 from appstatsd.store.pool import Database, NoAnswer
 from appstatsd.store.writer import PostgresReporter
 
-from tests.integration.store.samples import count, one_row, query
+from tests.integration.store.samples import count, one_row, query, role
 from tests.support.postgres import PostgresServer
 
 
@@ -123,6 +123,15 @@ def test_connections_bear_our_name(postgres_url: str) -> None:
             " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )
     assert names == [("appstatsd",)]
+
+
+def test_a_pool_that_cannot_grow_tells_the_servers_reason(postgres_url: str) -> None:
+    with role(postgres_url, "limited") as limited:
+        name = limited.partition("//")[2].partition("@")[0]
+        with Database(limited, max_size=2) as database, database.connection(5):
+            query(postgres_url, f"ALTER ROLE {name} CONNECTION LIMIT 1")
+            with pytest.raises(psycopg.OperationalError, match="too many connections"), database.connection(1):
+                pass
 
 
 def test_no_attempt_to_connect_lingers_after_an_outage(new_postgres: Callable[[], PostgresServer]) -> None:
