@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _EXAMPLES: Final = Path(__file__).parents[3] / "clients" / "python" / "examples"
 _CLIENT: Final = _EXAMPLES.parent
 _STOP_SECONDS: Final = 30
-_SHOWN_ROWS: Final = 24
+_SHOWN_ROWS: Final = 40
 _ROWS: Final = """
 SELECT left(user_id::text, 6), left(workspace_id::text, 6), access_method, slug_or_port,
        to_char(session_started_at, 'HH24:MI:SS'), to_char(session_ended_at, 'HH24:MI:SS'), requests, sessions, end_source
@@ -107,7 +107,7 @@ def _show_rows(console: Console, url: str) -> None:
 
     with psycopg.connect(url) as connection:
         rows = connection.execute(_ROWS).fetchall()
-    table = Table(box=None, pad_edge=False, show_edge=False)
+    table = Table(box=None, pad_edge=False, show_edge=False, collapse_padding=True)
     for name in ("user", "space", "method", "app", "started", "ended", "requests", "sessions", "end"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("requests", "sessions") else "left")
     for row in rows[:_SHOWN_ROWS]:
