@@ -90,7 +90,7 @@ class JournalReader:
             except SnapshotDamaged as error:
                 self._found(mark.snapshot_name, 0, f"the state before unit {mark.first_unit} cannot be read: {error}")
             else:
-                self._segments = [segment for segment in layout.segments if segment.mark.number >= mark.number]
+                # Segments from before it end, as far as they count, before this unit.
                 self.next_unit = mark.first_unit
                 return
         if layout.segments:
