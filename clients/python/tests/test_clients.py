@@ -339,6 +339,15 @@ def test_a_client_that_never_reported_closes_at_once_and_never_connects(proxy: P
     assert daemon.seen == []
 
 
+def test_a_client_that_has_sent_nothing_closes_at_once_though_it_is_connected(
+    proxy: Proxy, daemon: ScriptedDaemon
+) -> None:
+    proxy.begin(report_live=False)
+    proxy.wait_for(events.Connected)
+    assert proxy.close()
+    assert [message.closing for message in daemon.seen] == [False]
+
+
 def test_a_hook_that_fails_costs_no_report(
     make_proxy: Callable[..., Proxy], daemon: ScriptedDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -174,7 +174,7 @@ class Network(RuleBasedStateMachine):
             if not self.is_open:
                 self.now = max(self.now, self.core.connect_at_ns)
                 self.open()
-            moved = self.send_next() or self.up or self.down
+            moved = self.send_next() or bool(self.up or self.down)
             while self.is_open and self.up:
                 self.arrive()
             while self.is_open and self.down:
