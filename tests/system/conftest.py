@@ -56,16 +56,23 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(shared_postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The daemon of this module: tests leave it running, and look at what they reported themselves alone."""
+def module_daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
+    """Make a daemon that the tests of a module share."""
+    yield from _makes_daemons(tmp_path_factory.mktemp("daemons"))
+
+
+@pytest.fixture(scope="module")
+def module_database_url(shared_postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a database that the tests of a module share, with our tables in it."""
     name = shared_postgres.create_database()
-    url = shared_postgres.url(name)
-    migrate(url)
-    makes = _makes_daemons(tmp_path_factory.mktemp("service"))
-    daemon = next(makes)(url, "--report-interval=1h")
-    try:
-        daemon.start()
-        yield Service(daemon, url)
-    finally:
-        next(makes, None)
-        shared_postgres.drop_database(name)
+    migrate(shared_postgres.url(name))
+    yield shared_postgres.url(name)
+    shared_postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def service(module_database_url: str, module_daemons: NewDaemon) -> Service:
+    """The daemon of this module: tests leave it running, and look at what they reported themselves alone."""
+    daemon = module_daemons(module_database_url, "--report-interval=1h")
+    daemon.start()
+    return Service(daemon, module_database_url)
