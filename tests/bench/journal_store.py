@@ -176,10 +176,12 @@ def measure(
     """One line of the table for each store."""
     wall: dict[str, list[float]] = {name: [] for name in stores}
     cpu: dict[str, list[float]] = {name: [] for name in stores}
-    for _ in range(rounds):
-        for name, make in stores.items():
+    for turn in range(rounds):
+        names = list(stores)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             folder = Path(tempfile.mkdtemp(dir=scratch))
-            store = make(folder)
+            store = stores[name](folder)
             store.commit(batches)
             cpu_before, wall_before = cpu_seconds(), time.perf_counter()
             for _ in range(commits):
@@ -188,6 +190,8 @@ def measure(
             cpu[name].append((cpu_seconds() - cpu_before) / commits * 1e3)
             store.close()
             shutil.rmtree(folder)
+            # Else the next one waits for the disk to free what this one wrote.
+            os.sync()
     for name in stores:
         print(f"  {name:22} wall {figures(wall[name])}   CPU {figures(cpu[name])}")
 
