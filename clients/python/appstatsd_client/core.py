@@ -243,5 +243,6 @@ class Core:
         left = self.buffer.waiting + sum(len(batch.reports) for batch in self._unacked)
         self.buffer.dropped += left
         self._dropped_told += left
+        self._answered = False
         self.done, self.confirmed = True, confirmed
         self._events.append(events.Closed(confirmed, left))

@@ -310,6 +310,7 @@ def test_closing_ends_what_is_left_and_waits_for_the_confirmation(proxy: Proxy, 
     assert daemon.seen[-1].closing
     assert list(daemon.model.closed) == list(daemon.model.clients)
     assert proxy.wait_for(events.Closed) == events.Closed(confirmed=True, left=0)
+    assert not proxy.stats().connected
     assert proxy.close()
     proxy.begin()
     assert proxy.stats().live_sessions == 0
