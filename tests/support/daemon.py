@@ -133,8 +133,9 @@ class DaemonProcess(Caller):
 
     def start(self) -> None:
         """Start it, and wait until it accepts streams."""
+        before = len(self.output)
         self.launch()
-        line = self.wait_for_output(lambda line: line.startswith("ready"))
+        line = self._wait_for(lambda: next((line for line in self.output[before:] if line.startswith("ready")), None))
         self.addresses = line.split()[1:]
 
     def launch(self) -> None:
@@ -167,10 +168,6 @@ class DaemonProcess(Caller):
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
-
-    def wait_for_output(self, fits: Callable[[str], bool]) -> str:
-        """The first line of output that fits."""
-        return self._wait_for(lambda: next((line for line in self.output if fits(line)), None))
 
     def wait_for_event(self, text: str, after: int = 0, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """The first event of the log, from place `after` on, whose words contain `text`."""
