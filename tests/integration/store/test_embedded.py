@@ -172,10 +172,10 @@ def test_a_start_that_is_repeated_gives_the_same_url_and_leaves_the_server_alone
 
 def test_a_start_that_was_refused_may_be_repeated(state_dir: Path) -> None:
     embedded = EmbeddedPostgres(state_dir)
-    embedded.folder.chmod(0o750)
+    (embedded.folder / "data").chmod(0o750)
     with pytest.raises(EmbeddedPostgresRefused):
         embedded.start()
-    embedded.folder.chmod(0o700)
+    (embedded.folder / "data").chmod(0o700)
     with running(embedded) as url:
         assert query(url, "SELECT 1") == [(1,)]
 
