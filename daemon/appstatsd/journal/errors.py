@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from appstatsd.errors import AppstatsdError
 
 
@@ -31,3 +34,15 @@ class StateDirectoryInUse(AppstatsdError):
 
 class StateDirectoryRefused(AppstatsdError):
     """The folder cannot be had for the daemon alone."""
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Say of an error of the disk what was being read. Places that a disk lost (EIO) are damage and do not come here."""
+    try:
+        yield
+    except OSError as error:
+        raise StateDirectoryRefused(
+            f"the journal in {where} cannot be read: {error}. All files in it must be the daemon's user's, and be read as "
+            "that user. Where a daemon runs, a snapshot may just have taken the place of a file: then try again."
+        ) from error

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from appstatsd.journal.damage import Damage, OnDamage, noted
-from appstatsd.journal.errors import StateDirectoryRefused
+from appstatsd.journal.errors import reading
 from appstatsd.journal.files import Files
 from appstatsd.journal.layout import survey
 from appstatsd.journal.reader import JournalReader, TornTail
@@ -44,7 +43,7 @@ def check(files: Files) -> Summary:
         StateDirectoryRefused: it cannot be read.
         JournalVersion: it is of another format.
     """
-    with _reading(files):
+    with reading(files.where):
         reader = _reader(files)
         first_unit, units, records, record_bytes = reader.next_unit, 0, 0, 0
         for unit in reader.units():
@@ -67,7 +66,7 @@ def export(files: Files, decode: Callable[[memoryview], Any]) -> Iterator[str]:
         StateDirectoryRefused: it cannot be read.
         JournalVersion: it is of another format.
     """
-    with _reading(files):
+    with reading(files.where):
         reader = _reader(files)
         if reader.snapshot:
             arrays = {name: [str(array.dtype), *array.shape] for name, array in reader.snapshot.arrays.items()}
@@ -87,14 +86,3 @@ def export(files: Files, decode: Callable[[memoryview], Any]) -> Iterator[str]:
 
 def _reader(files: Files) -> JournalReader:
     return JournalReader(files, survey(files), OnDamage.SET_ASIDE, "", lambda _read, _total: None)
-
-
-@contextmanager
-def _reading(files: Files) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateDirectoryRefused(
-            f"the journal in {files.where} cannot be read: {error}. Read it as the daemon's user; where a daemon runs, it "
-            "may just have replaced files by a snapshot: then try again."
-        ) from error

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from appstatsd.journal.damage import Damage, OnDamage, note, time_stamp
-from appstatsd.journal.errors import JournalFailed
+from appstatsd.journal.errors import JournalFailed, reading
 from appstatsd.journal.files import Files, own
 from appstatsd.journal.layout import Layout, survey
 from appstatsd.journal.reader import JournalReader, Progress, TornTail
@@ -42,8 +42,10 @@ class Recovery:
 
         Raises:
             JournalDamaged: a unit that was acknowledged cannot be read, and the daemon is to stop at that.
+            StateDirectoryRefused: a file may not be read.
         """
-        yield from self._reader.units()
+        with reading(self._files.where):
+            yield from self._reader.units()
         self._read_all = True
 
     @property
@@ -93,5 +95,6 @@ def recover(files: Files, on_damage: OnDamage, unix_seconds: float, progress: Pr
         JournalDamaged: the snapshot is damaged, and `on_damage` says stop.
     """
     own(files)
-    layout = survey(files)
-    return Recovery(files, layout, JournalReader(files, layout, on_damage, time_stamp(unix_seconds), progress))
+    with reading(files.where):
+        layout = survey(files)
+        return Recovery(files, layout, JournalReader(files, layout, on_damage, time_stamp(unix_seconds), progress))

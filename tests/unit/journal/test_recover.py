@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from appstatsd.journal.damage import OnDamage
-from appstatsd.journal.errors import JournalDamaged, JournalVersion
+from appstatsd.journal.errors import JournalDamaged, JournalVersion, StateDirectoryRefused
 from appstatsd.journal.files import DiskFiles
 from appstatsd.journal.recover import recover
 
-from tests.faults.journal.model_disk import Image, ModelDisk
+from tests.faults.journal.model_disk import Image, ModelDisk, ModelFile
 from tests.unit.journal.opening import NOW, filled, opened
 
 UNITS = [[b"one"], [b"two", b"2"], [b"three"]]
@@ -274,6 +274,20 @@ def test_another_format_is_refused_and_it_is_said_what_to_do(name: str) -> None:
     version = name[-1]
     with pytest.raises(JournalVersion, match=rf"/model/{name} is of journal format {version}.*Start the version"):
         opened(ModelDisk({name: b"whatever"}))
+
+
+def test_a_file_that_may_not_be_read_is_said_in_a_line_and_is_not_taken_for_damage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = ModelDisk()
+    filled(disk, UNITS)
+
+    def refuse(name: str) -> ModelFile:
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(disk, "open", refuse)
+    with pytest.raises(StateDirectoryRefused, match=r"the journal in /model cannot be read: .*Permission denied"):
+        opened(disk)
 
 
 def test_files_that_are_not_the_journals_are_left_alone() -> None:
