@@ -147,7 +147,7 @@ class Model:
             # inferred end".
             session.inferred = False
             session.ended = end
-            session.settled_at = None
+            session.settled = False
         elif end is not None:
             session.ended = end if session.ended is None else max(session.ended, end)
 
@@ -225,7 +225,7 @@ class Model:
 
     def _flush_session(self, session: Session, now: int) -> list[Row]:
         """Does with one session what rules 2 and 3 say; the row of its own, if it gets one now."""
-        if session.settled_at is not None:
+        if session.settled:
             return self._flush_settled(session, now)
         if session.ended is None:
             # Rule 6: "While its client is away, a live session is left as it is: neither written nor extended."
@@ -237,7 +237,8 @@ class Model:
             # Rule 2: "any other session is a row of its own", "written again at every flush until its end is known".
             session.own = True
             return [self._own_row(session, now)]
-        session.settled_at = now
+        session.settled = True
+        session.settled_at = max(session.settled_at, now)
         session.written = (session.requests, session.ended)
         # Rule 2: "an ended session that lasted at most one window is added to the group's rolled-up row"; but "a
         # session that has once been written as a row of its own stays one", and one whose end is inferred "is settled
@@ -315,14 +316,14 @@ class Model:
                     del self.sessions[session.session_id]
 
     def _remembered(self, session: Session, now: int) -> bool:
-        if session.settled_at is None:
+        if not session.settled:
             return True
         # Rule 6: a session with an inferred end "is remembered for as long as its client_id is". (A client_id that comes
         # back after it was forgotten is another client.)
         if session.inferred and session.client in self.clients.values():
             return True
         # Rule 3: "A settled session is remembered for --client-grace plus two windows after the flush that settled it,
-        # counted in `now`".
+        # counted in `now`". Of two such flushes, around a step back of the clock, the later `now` counts.
         return now <= session.settled_at + self.rules.client_grace_us + 2 * session.group.window
 
 

@@ -31,8 +31,10 @@ class Session:
     """The same on the clock that graces and time-outs are measured on."""
     own: bool = False
     """It has been written as a row of its own."""
-    settled_at: int | None = None
-    """The `now` of the flush that settled it; None while it is not settled."""
+    settled: bool = False
+    """It has an end and is in a row."""
+    settled_at: int = 0
+    """The latest `now` of a flush that settled it."""
     written: tuple[int, int | None] = (0, None)
     """The requests and the end that the row it was settled into knows of."""
 
