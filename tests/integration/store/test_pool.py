@@ -128,7 +128,7 @@ def test_connections_bear_our_name(postgres_url: str) -> None:
 def test_a_pool_that_cannot_grow_tells_the_servers_reason(postgres_url: str) -> None:
     with role(postgres_url, "limited") as limited:
         name = limited.partition("//")[2].partition("@")[0]
-        with Database(limited, max_size=2) as database, database.connection(5):
+        with Database(limited, min_size=0, max_size=2) as database, database.connection(5):
             query(postgres_url, f"ALTER ROLE {name} CONNECTION LIMIT 1")
             with pytest.raises(psycopg.OperationalError, match="too many connections"), database.connection(1):
                 pass
