@@ -37,10 +37,11 @@ def test_a_newer_row_of_a_key_that_waits_takes_its_place_in_the_order(outbox: Ou
     assert [(row.ended_us, row.requests) for row in plain(outbox.peek(2).rows)] == [(T0, 1), (T0 + 7, 4)]
 
 
-def test_a_row_of_the_same_session_but_another_user_is_another_row(outbox: Outbox) -> None:
+def test_a_row_of_the_same_session_but_another_user_or_agent_is_another_row(outbox: Outbox) -> None:
     outbox.add(block([1], of=app(1)))
     outbox.add(block([1], of=app(1, user=2)))
-    assert len(outbox) == 2
+    outbox.add(block([1], of=app(2, user=1)))
+    assert len(outbox) == 3
 
 
 def test_a_row_of_the_same_key_but_another_slug_is_the_same_row_and_keeps_the_first_slug(outbox: Outbox) -> None:
@@ -91,6 +92,16 @@ def test_a_row_merged_while_it_was_written_and_once_more_owes_since_the_first_ti
     assert outbox.owes(second)
 
 
+def test_a_row_that_owes_more_than_those_before_it_is_not_overlooked(outbox: Outbox) -> None:
+    outbox.add(block([1]))
+    seen = outbox.peek(1)
+    second = outbox.add(block([1], requests=2))
+    outbox.add(block([3, 4, 5]))
+    outbox.settle(seen.serials, seen.as_of_stamp)
+    assert waiting(outbox) == [3, 4, 5, 1]
+    assert outbox.owes(second)
+
+
 def test_a_row_settled_twice_is_settled_once(outbox: Outbox) -> None:
     outbox.add(block([1, 2]))
     seen = outbox.peek(1)
@@ -119,6 +130,12 @@ def test_what_was_seen_does_not_change_afterwards(outbox: Outbox) -> None:
     seen = outbox.peek(1)
     outbox.add(block([1], requests=7))
     assert plain(seen.rows)[0].requests == 1
+
+
+def test_a_row_that_is_merged_owes_since_it_first_came(outbox: Outbox) -> None:
+    first = outbox.add(block([1]))
+    outbox.add(block([1], requests=2))
+    assert outbox.owes(first)
 
 
 def test_the_age_of_a_row_counts_from_when_it_first_came(outbox: Outbox) -> None:

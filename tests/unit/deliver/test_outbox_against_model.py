@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pytest
 from appstatsd.collect.rows import CELLS, EndSource, Rows
 from appstatsd.deliver.outbox import Outbox, Waiting
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.support.waiting_rows import T0, PlainRow, app, ident, plain
 
@@ -68,19 +67,12 @@ def merged(old: PlainRow, new: PlainRow) -> PlainRow:
     return replace(old, requests=requests, ended_us=new.ended_us, made_us=new.made_us)
 
 
-SESSIONS = [1, 2, 3, 4, 5, 2**64, 2**65]
-KEYS = [(user, session) for user in (1, 2) for session in SESSIONS]
-ROWS = st.lists(
-    st.tuples(
-        st.sampled_from(KEYS),
-        st.sampled_from(["code", "8080"]),
-        st.integers(0, 3),
-        st.integers(0, 3),
-        st.integers(0, 8),
-    ),
-    unique_by=lambda each: each[0],
-    max_size=len(KEYS),
-)
+OWNERS = [(1, 1), (1, 2), (2, 1)]
+SESSIONS = [1, 2, 3, 2**64 + 1]
+KEYS = [(user, agent, session) for user, agent in OWNERS for session in SESSIONS]
+ROWS = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 63)), unique_by=lambda each: each[0], max_size=5)
+"""Keys, and a number for what else a row says."""
+Drawn = list[tuple[tuple[int, int, int], int]]
 
 
 class OutboxAgainstModel(RuleBasedStateMachine):
@@ -90,38 +82,34 @@ class OutboxAgainstModel(RuleBasedStateMachine):
         self.model = Model()
         self.seen: list[Waiting] = []
 
-    @rule(drawn=ROWS)
-    def add(self, drawn: list[tuple[tuple[int, int], str, int, int, int]]) -> None:
+    @rule(drawn=ROWS, again=ROWS)
+    def add_twice(self, drawn: Drawn, again: Drawn) -> None:
+        self.add(drawn)
+        self.add(again)
+
+    def add(self, drawn: Drawn) -> None:
         cells = [
-            (ident(session), T0, T0 + ended, requests, 1, EndSource.LIVE, T0 + made)
-            for (_, session), _, ended, requests, made in drawn
+            (ident(session), T0, T0 + number % 3, number % 4, 1, EndSource.LIVE, T0 + number % 8)
+            for (_, _, session), number in drawn
         ]
-        rows = Rows([app(1, user=user, slug=slug) for (user, _), slug, *_ in drawn], np.array(cells, CELLS))
+        keys = [app(agent, user=user, slug=f"{number % 2}") for (user, agent, _), number in drawn]
+        rows = Rows(keys, np.array(cells, CELLS))
         self.model.add(plain(rows))
         assert self.outbox.add(rows) == self.model.stamp
 
-    @rule(limit=st.integers(1, 10), data=st.data())
-    def peek(self, limit: int, data: st.DataObject) -> None:
-        after = data.draw(st.integers(0, self.model.serial))
-        without = data.draw(st.sets(st.integers(1, self.model.serial + 1), max_size=3))
+    @rule(limit=st.integers(1, 6), after=st.integers(0, 20), without=st.sets(st.integers(1, 20), max_size=3))
+    def peek(self, limit: int, after: int, without: set[int]) -> None:
         seen = self.outbox.peek(limit, after, without)
         self.same(seen, [h for h in self.model.held if h.serial > after and h.serial not in without][:limit])
         self.seen.append(seen)
 
-    @rule(data=st.data())
-    def pick(self, data: st.DataObject) -> None:
-        serials = data.draw(st.sets(st.integers(1, self.model.serial + 1), max_size=5))
-        seen = self.outbox.pick(serials)
-        self.same(seen, [h for h in self.model.held if h.serial in serials])
-        self.seen.append(seen)
-
-    @rule(count=st.integers(1, 5), data=st.data())
-    def sample(self, count: int, data: st.DataObject) -> None:
-        after = data.draw(st.integers(0, self.model.serial))
+    @rule(serials=st.sets(st.integers(1, 20), max_size=5), count=st.integers(1, 5), after=st.integers(0, 20))
+    def pick_and_sample(self, serials: set[int], count: int, after: int) -> None:
+        self.same(self.outbox.pick(serials), [h for h in self.model.held if h.serial in serials])
         known = [h for h in self.model.held if h.serial > after]
-        seen = self.outbox.sample(count, after)
-        assert len(seen) == min(count, len(known))
-        self.same(seen, [h for h in known if h.serial in seen.serials])
+        sample = self.outbox.sample(count, after)
+        assert len(sample) == min(count, len(known))
+        self.same(sample, [h for h in known if h.serial in sample.serials])
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
@@ -165,10 +153,6 @@ class OutboxAgainstModel(RuleBasedStateMachine):
         assert seen.as_of_stamp == self.model.stamp
 
 
-@pytest.mark.parametrize("examples", [150])
-def test_the_outbox_does_what_a_plain_list_would(examples: int) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
-    run_state_machine_as_test(
-        OutboxAgainstModel, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None)
-    )
+def test_the_outbox_does_what_a_plain_list_would() -> None:
+    limits = settings(max_examples=120, stateful_step_count=50, deadline=None)
+    run_state_machine_as_test(OutboxAgainstModel, settings=limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable
 
@@ -314,17 +315,36 @@ def test_what_the_database_has_not_taken_for_other_reasons_is_sent_again() -> No
     assert [each for each, _ in table.quarantined] == [3]
 
 
+def test_rows_that_were_refused_while_the_table_was_wrong_land_together_when_it_is_right_again() -> None:
+    table = Table()
+    table.refuses_all = True
+    table.outbox.add(block(range(300)))
+    table.run(attempts=20)
+    table.refuses_all = False
+    before = len(table.sent)
+    assert table.run() is None
+    assert sorted(table.landed) == list(range(300))
+    assert len(table.sent) - before <= 3
+
+
 def test_a_suspect_that_turns_out_to_have_been_committed_is_forgotten() -> None:
-    table = Table(late_news=True, batch_size=1)
-    table.outbox.add(block([1, 2]))
+    table = Table({1}, late_news=True)
+    calls = itertools.count()
 
     def before_each(number: int, sent: list[int]) -> None:
-        table.refuses_all = number >= 1
+        call = next(calls)
+        table.refuses_all = 4 <= call < 7
+        if call == 3:  # 2 has been committed, and the outbox has not heard
+            raise StoreUnavailable("gone")
+        if call == 6:  # 2 has been sent again and refused, and the outbox hears
+            table.hear()
+            table.outbox.add(block([4]))
 
     table.before_each = before_each
-    assert isinstance(table.run(), StoreUnavailable)
-    table.before_each = lambda number, sent: None
-    table.refuses_all = False
+    table.outbox.add(block([1, 2, 3]))
+    with pytest.raises(StoreUnavailable):
+        table.sifter.step()
     assert table.run() is None
-    assert sorted(table.landed) == [1, 2]
-    assert table.sifter.idle()
+    assert table.sent == [[1, 2, 3], [1], [2], [2, 3], [2], [3], [4], [1], [3]]
+    assert table.landed == [2, 4, 3]
+    assert [each for each, _ in table.quarantined] == [1]
