@@ -68,6 +68,8 @@ def _candidates(state: State, now_us: int) -> Ints:
     sessions = state.sessions
     grown = state.young.take(now_us)
     sessions.flags[grown] &= ~np.uint8(WAITING)
+    # One that ended while it waited is settled by now, and need not be looked at again.
+    grown = grown[sessions.flags[grown] & SETTLED == 0]
     rows = np.unique(np.concatenate([*state.touched, grown, state.long]))
     age_us = state.rules.max_session_age_us
     here = state.clients.here[sessions.client[rows]]
