@@ -63,6 +63,8 @@ def recover_ledger(
                 ledger.lost_events()
             ledger.apply_all([decode_record(record) for record in unit])
             units += 1
+        if len(recovery.damages) > lost:
+            ledger.lost_events()  # found behind the last unit
         journal = recovery.start(lambda: secrets.randbits(64), max_bytes)
     except BaseException:
         recovery.close()
