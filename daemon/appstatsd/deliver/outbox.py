@@ -26,8 +26,8 @@ import numpy.typing as npt
 from appstatsd.collect.apps import AppKey
 from appstatsd.collect.merge import merged
 from appstatsd.collect.rows import Rows
-from appstatsd.deliver.packed import pack, unpack
 from appstatsd.deliver.segment import Int64s, Marks, Places, Segment, session_digests
+from appstatsd.packed import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)

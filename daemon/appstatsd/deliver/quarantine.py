@@ -22,7 +22,7 @@ import numpy.typing as npt
 from appstatsd.collect.apps import AGENT, USER, AppKey
 from appstatsd.collect.merge import merged
 from appstatsd.collect.rows import CELLS, Cells, Rows
-from appstatsd.deliver.packed import pack, unpack
+from appstatsd.packed import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
