@@ -35,7 +35,7 @@ check: setup check-generated ## Lint, types, formats, and that generated code is
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/buf breaking --against '.git\#branch=main'
+	$(BIN)/buf breaking --against '.git#branch=main'
 
 .PHONY: check-generated
 check-generated: setup
