@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,6 @@ class Command:
         self._reader.join()
         assert self._process.stdin
         assert self._process.stdout
-        try:
+        with suppress(BrokenPipeError):  # what it did not read
             self._process.stdin.close()
-        except BrokenPipeError:  # what it did not read
-            pass
         self._process.stdout.close()

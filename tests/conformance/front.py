@@ -1,8 +1,8 @@
 """What can happen between a client and the daemon? A server in front of the real one that passes streams on, and refuses,
 holds and delays as a scenario says.
 
-So statuses that the daemon gives rarely, or never to a client of ours, can be had at will, while the rows are still those of
-the real daemon.
+So statuses that the daemon gives rarely, or never to a client of ours, can be had at will, while the rows are still those
+of the real daemon.
 
 Invariant: what is not asked for is passed on unchanged, bytes for bytes, and so is the status that a stream ends with.
 """

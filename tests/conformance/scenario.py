@@ -12,8 +12,8 @@ A file holds:
 - `together = true`: the languages run it at the same time, since most of it is waiting.
 - `steps`: tables, each with `do` and what it needs; the methods of `world.World` are the list of them.
 - `rows`: what the table holds in the end, and nothing else: for each `slug` (default `code`; `*` is all that no other
-  entry names), `method` (`path`) and `end` (`reported`) how many `sessions` and `requests` its rows add up to. Optional: the
-  number of `rows`, and how long each of them lasts (`least_seconds`, `most_seconds`).
+  entry names), `method` (`path`) and `end` (`reported`) how many `sessions` and `requests` its rows add up to. Optional:
+  the number of `rows`, and how long each of them lasts (`least_seconds`, `most_seconds`).
 
 Invariant: a scenario says nothing about a language; it is the same for all of them.
 """

@@ -42,10 +42,11 @@ def test_the_rows_are_those_of_the_scenario(
     shared_postgres: PostgresServer,
     record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("conformance", [scenario.title, language.name, ""])
     if lacking := missing(language):
         pytest.skip(f"needs {', '.join(lacking)}")
     build(language)
-    record_property("conformance", [scenario.title, language.name, run(scenario, language, tmp_path, shared_postgres)])
+    run(scenario, language, tmp_path, shared_postgres)
 
 
 @pytest.mark.parametrize("scenario", TOGETHER, ids=lambda scenario: scenario.name)

@@ -167,7 +167,7 @@ class World:
         """Makes a client; the one called `proxy` is made by the first step that needs it."""
         told: dict[str, Any] = {"limits": self._scenario.client_limits | (limits or {})}
         if self._scenario.tls:
-            told["target"] = self._daemon.addresses[0]
+            told["target"] = next(address for address in self._daemon.addresses if not address.startswith("unix:"))
             files = {"ca": "ca.pem", "certificate": f"{certificate}.pem", "key": f"{certificate}.key"}
             told["tls"] = {name: str(self._folder / file) for name, file in files.items()}
         else:
