@@ -38,6 +38,7 @@ from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
 from appstatsd.observe.logging import set_level
 from appstatsd.observe.metrics import Metrics, Parts
+from appstatsd.observe.notify import ServiceManager, service_manager
 from appstatsd.observe.status import StatusPage
 from appstatsd.settings import Settings, SettingsError
 from appstatsd.store.embedded import EmbeddedPostgres
@@ -61,15 +62,16 @@ def run(settings: Settings) -> int:
     Raises:
         AppstatsdError: it can't start, or can't go on; the text says why and what to do.
     """
-    return asyncio.run(_run(settings, SystemClock()))
+    clock = SystemClock()
+    return asyncio.run(_run(settings, clock, service_manager(os.environ, clock)))
 
 
-async def _run(settings: Settings, clock: Clock) -> int:
+async def _run(settings: Settings, clock: Clock, manager: ServiceManager) -> int:
     files = DiskFiles(settings.state_dir)
     if settings.durability == "memory":
         own(files)
         try:
-            return await Daemon(settings, clock, Ledger(settings.rules()), Forgetful()).run()
+            return await Daemon(settings, clock, manager, Ledger(settings.rules()), Forgetful()).run()
         finally:
             files.close()
     ledger, log = recover_ledger(
@@ -78,10 +80,10 @@ async def _run(settings: Settings, clock: Clock) -> int:
         clock,
         on_damage=OnDamage(settings.on_damage),
         max_bytes=settings.max_state_bytes,
-        progress=lambda done, total: None,
+        progress=manager.recovering,
     )
     try:
-        return await Daemon(settings, clock, ledger, log).run()
+        return await Daemon(settings, clock, manager, ledger, log).run()
     finally:
         log.close()
 
@@ -89,9 +91,12 @@ async def _run(settings: Settings, clock: Clock) -> int:
 class Daemon:
     """All parts of one daemon, from its start to its stop."""
 
-    def __init__(self, settings: Settings, clock: Clock, ledger: Ledger, log: EventLog) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, manager: ServiceManager, ledger: Ledger, log: EventLog
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._manager = manager
         self._log = structlog.get_logger("appstatsd")
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -141,14 +146,18 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        alive = self._loop.create_task(self._manager.stay_alive(self._drain.put, self._figures))
         try:
             # First of all events: since when clients are away is told by the last one before it.
             self._drain.put(Started(self._settings.rules(), self._clock.wall_us(), self._clock.mono_us()))
             self._start_writing()
             await self._start_serving()
+            self._manager.ready()
             await self._stopping.wait()
         finally:
+            self._manager.stopping()
             await self._stop()
+            alive.cancel()
         if self._failure is not None:
             raise DaemonFailed(f"the daemon ends, since it can't go on: {self._failure}") from self._failure
         return 0
@@ -244,6 +253,10 @@ class Daemon:
 
     def _reload(self) -> None:
         """Put in force what can change while the daemon runs, and name what needs a restart."""
+        with self._manager.reloading():
+            self._read_settings_again()
+
+    def _read_settings_again(self) -> None:
         try:
             new = self._settings.read_again()
         except SettingsError as error:
@@ -273,6 +286,13 @@ class Daemon:
                 telling.add_done_callback(self._telling.discard)
 
         self._loop.call_soon_threadsafe(tell)
+
+    def _figures(self, ledger: Ledger) -> str:
+        """How it is doing, in a line."""
+        return (
+            f"{self._streams.open} streams, {ledger.collector.sessions} sessions, {len(ledger.outbox)} rows wait, "
+            f"{len(ledger.quarantine)} in quarantine, database {self._deliverer.figures().database_state.value}"
+        )
 
     def _refuse(self, refuse: bool) -> None:
         if refuse:
