@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from appstatsd.collect.rows import Reporter, Rows
 from appstatsd.deliver.asks import FlushOutcome
 from appstatsd.deliver.deliverer import FULL_JITTER, Deliverer
+from appstatsd.deliver.figures import DatabaseState
 from appstatsd.deliver.outbox import Outbox
 from appstatsd.deliver.quarantine import Quarantine
 from appstatsd.deliver.segment import Int64s
@@ -76,7 +77,9 @@ class Delivery:
         self.waits = waits
         """Whether waiting lasts until somebody ends it; else it is over at once."""
         self.waited: list[float] = []
+        self.waits_for: threading.Event | None = None
         self.waiting = threading.Semaphore(0)
+        self.states: list[DatabaseState] = []
         self.outcomes: queue.Queue[FlushOutcome] = queue.Queue()
         self.deliverer = Deliverer(
             self.outbox,
@@ -85,6 +88,7 @@ class Delivery:
             on_written=self.written,
             on_quarantined=self.quarantined,
             wall_us=lambda: T0,
+            on_state=self.states.append,
             clock=self.clock,
             wait=self.wait,
             backoff=FULL_JITTER,
@@ -92,6 +96,7 @@ class Delivery:
 
     def wait(self, event: threading.Event, seconds: float) -> None:
         self.waited.append(seconds)
+        self.waits_for = event
         self.waiting.release()
         if self.waits:
             assert event.wait(PATIENCE_SECONDS)

@@ -69,15 +69,13 @@ class Tally:
             self._late += late
 
     def refused(self, refusal: RowsRefused) -> None:
-        """The database refused the content of rows."""
-        self._set_state(DatabaseState.UP)
+        """The database refused the content of rows; whether it takes others shows later."""
         with self._lock:
             self._errors[_sqlstate_class(refusal.sqlstate)] += 1
 
     def failed(self, error: StoreUnavailable) -> None:
         """An attempt came to nothing."""
-        if not isinstance(error, OnlyRowRefused):
-            self._set_state(DatabaseState.DOWN)
+        self._set_state(DatabaseState.UP if isinstance(error, OnlyRowRefused) else DatabaseState.DOWN)
         with self._lock:
             self._last_error = str(error)
             if not isinstance(error, OnlyRowRefused | TableRefuses):  # those follow from refusals, counted before

@@ -85,7 +85,8 @@ def test_new_rows_do_not_end_a_backoff_but_somebody_who_asks_does() -> None:
         delivery.add(block([1]))
         delivery.wait_for_a_wait()
         delivery.add(block([2]))
-        assert delivery.database.attempts == 1
+        assert delivery.waits_for is not None
+        assert not delivery.waits_for.is_set()
         delivery.database.down = None
         outcome = delivery.flush(block([3]))
     assert outcome.error is None
@@ -338,6 +339,32 @@ def test_a_table_that_refuses_all_counts_as_down_and_says_what_to_do() -> None:
     assert figures.database_state is DatabaseState.DOWN
     assert "row 2 is bad" in figures.last_error
     assert sum(figures.errors.values()) == 3
+
+
+def test_a_change_of_the_databases_state_is_told_once() -> None:
+    delivery = Delivery()
+    delivery.database.script = [GONE] * 5
+    with delivery.running():
+        delivery.flush(block([1]))
+        delivery.database.bad = {2, 3}
+        delivery.flush(block([2, 3]))
+        delivery.ask(1)
+        delivery.outcome()
+        delivery.database.bad = set()
+        delivery.ask(2)
+    assert delivery.states == ["down", "up", "down", "up"]
+
+
+def test_what_a_probe_finds_counts_while_nothing_is_written() -> None:
+    delivery = Delivery()
+    delivery.deliverer.probed(GONE)
+    assert delivery.deliverer.figures().database_state is DatabaseState.DOWN
+    assert delivery.deliverer.figures().last_error == str(GONE)
+    delivery.deliverer.probed(None)
+    assert delivery.deliverer.figures().last_error == ""
+    delivery.outbox.add(block([1]))
+    delivery.deliverer.probed(GONE)
+    assert delivery.states == ["down", "up"]
 
 
 def test_rows_that_ended_over_an_hour_ago_count_as_late() -> None:

@@ -66,6 +66,10 @@ def test_it_comes_back_from_arrays_as_it_was(quarantine: Quarantine) -> None:
     assert again.page(3, 9)[0].message == "broken \\ud800"
     again.put(block([3, 9]), CHECK, "23514", T0)
     assert again.ids() == [1, 3, 5, 6]
+    again.drop([6])
+    later = Quarantine.from_arrays(again.to_arrays(), SKEW_US)
+    later.put(block([9]), CHECK, "23514", T0)
+    assert later.ids() == [1, 3, 5, 7]
 
 
 def test_an_empty_one_comes_back_empty(quarantine: Quarantine) -> None:
