@@ -28,6 +28,20 @@ PYTEST := $(BIN)/pytest -p tests.left_out
 generate: setup ## Generate code from proto/
 	@for out in $(PYTHON_WIRE); do \
 	  $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$out --pyi_out=$$out $(PROTO) || exit 1; done
+	@$(MAKE) --no-print-directory generate-go
+
+# protoc's plugins for Go, of the versions that go.mod names.
+GO_TOOLS := build/go-tools
+$(GO_TOOLS)/.installed: clients/go/go.mod
+	cd clients/go && GOBIN=$(CURDIR)/$(GO_TOOLS) go install tool
+	@touch $@
+
+GO_MODULE := github.com/appstatsd/appstatsd/clients/go
+GO_WIRE ?= clients/go
+.PHONY: generate-go
+generate-go: setup $(GO_TOOLS)/.installed
+	@PATH=$(CURDIR)/$(GO_TOOLS):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --go_out=$(GO_WIRE) --go_opt=module=$(GO_MODULE) \
+	  --go-grpc_out=$(GO_WIRE) --go-grpc_opt=module=$(GO_MODULE) $(PROTO)
 
 .PHONY: check
 check: setup check-generated ## Lint, types, formats, and that generated code is current
@@ -42,6 +56,9 @@ check-generated: setup
 	@fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && \
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$fresh --pyi_out=$$fresh $(PROTO) && \
 	for out in $(PYTHON_WIRE); do diff -r -x __pycache__ $$fresh $$out || { echo "$$out is not current: make generate"; exit 1; }; done
+	@if ! command -v go >/dev/null; then echo "left out: the Go stubs' check needs go"; else \
+	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-go GO_WIRE=$$fresh && \
+	  diff -r $$fresh/appstats clients/go/appstats || { echo "clients/go/appstats is not current: make generate"; exit 1; }; fi
 
 .PHONY: test
 test: setup ## Run all tests that this machine can run, and name those left out
@@ -55,3 +72,11 @@ chaos: setup ## Kill, cut, fill and stop everything for SECONDS (600), then comp
 .PHONY: demo
 demo: setup ## Daemon, PostgreSQL, proxy and app, with real traffic for 20 s; then the rows and the status
 	@$(BIN)/appstatsd demo
+
+.PHONY: conformance
+conformance: setup ## Run every client through every scenario against the real daemon, and print the table
+	$(PYTEST) $(PYTEST_FLAGS) -n 2 --dist worksteal tests/conformance
+
+.PHONY: bench-clients
+bench-clients: setup ## What begin and end of a session cost in each language, beside one empty unary gRPC call
+	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.conformance.bench
