@@ -80,3 +80,29 @@ conformance: setup ## Run every client through every scenario against the real d
 .PHONY: bench-clients
 bench-clients: setup ## What begin and end of a session cost in each language, beside one empty unary gRPC call
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.conformance.bench
+
+NFPM := $(BIN)/nfpm
+$(NFPM): $(VENV)/.installed
+	GOBIN=$(CURDIR)/$(BIN) GOFLAGS=-mod=mod go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.1
+
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist/
+	$(BIN)/python -m hatchling build -t wheel
+
+# The environment is made of what is installed in .venv, so that what was tested is what is packed.
+.PHONY: package-contents
+package-contents: setup $(NFPM)
+	@rm -rf build/package && mkdir -p build/package dist
+	@$(BIN)/python packaging/environment.py build/package/environment
+	@gzip -9n <packaging/appstatsd.8 >build/package/appstatsd.8.gz
+
+PACK = VERSION=$${VERSION:-$$($(BIN)/python -c 'import appstatsd; print(appstatsd.__version__)')} \
+	ARCH=$$(go env GOARCH) $(NFPM) package --config packaging/nfpm.yaml --target dist/ --packager
+
+.PHONY: deb
+deb: package-contents ## Build the Debian package into dist/ (needs go, patchelf and binutils)
+	@$(PACK) deb
+
+.PHONY: rpm
+rpm: package-contents ## Build the RPM into dist/ (needs go, patchelf and binutils)
+	@$(PACK) rpm

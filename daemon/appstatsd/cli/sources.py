@@ -81,7 +81,16 @@ def _given(
     if row.name in keys:
         where = f"file {config}, key {row.name}"
         return _texts(row, keys[row.name], where), where
+    if row.name == "database-url-file" and (credential := _credential(environ, "database-url")):
+        return (str(credential),), "systemd's credential database-url"
     return (), ""
+
+
+def _credential(environ: Mapping[str, str], name: str) -> Path | None:
+    """The file of a credential that the unit hands over; an empty one is what its package makes before anybody fills it."""
+    folder = _absolute(environ, "CREDENTIALS_DIRECTORY")
+    path = folder / name if folder else None
+    return path if path and path.is_file() and path.stat().st_size else None
 
 
 def _texts(row: Setting, value: object, where: str) -> Collection[str]:
