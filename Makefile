@@ -28,7 +28,7 @@ PYTEST := $(BIN)/pytest -p tests.left_out
 generate: setup ## Generate code from proto/
 	@for out in $(PYTHON_WIRE); do \
 	  $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$out --pyi_out=$$out $(PROTO) || exit 1; done
-	@$(MAKE) --no-print-directory generate-go
+	@$(MAKE) --no-print-directory generate-go generate-node
 
 # protoc's plugins for Go, of the versions that go.mod names.
 GO_TOOLS := build/go-tools
@@ -42,6 +42,23 @@ GO_WIRE ?= clients/go
 generate-go: setup $(GO_TOOLS)/.installed
 	@PATH=$(CURDIR)/$(GO_TOOLS):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --go_out=$(GO_WIRE) --go_opt=module=$(GO_MODULE) \
 	  --go-grpc_out=$(GO_WIRE) --go-grpc_opt=module=$(GO_MODULE) $(PROTO)
+
+# protoc's plugin for TypeScript is a development dependency of the client.
+NODE_MODULES := clients/node/node_modules
+$(NODE_MODULES)/.package-lock.json: clients/node/package-lock.json
+	cd clients/node && npm ci --silent
+	@touch $@
+
+NODE_WIRE ?= clients/node/src/wire
+.PHONY: generate-node
+generate-node: setup $(NODE_MODULES)/.package-lock.json
+	@$(BIN)/python -m grpc_tools.protoc -I proto --plugin=$(NODE_MODULES)/.bin/protoc-gen-ts_proto --ts_proto_out=$(NODE_WIRE) \
+	  --ts_proto_opt=annotateFilesWithVersion=false,env=node,esModuleInterop=true,forceLong=bigint,importSuffix=.js \
+	  --ts_proto_opt=outputJsonMethods=false,outputPartialMethods=false,outputServices=none,unrecognizedEnum=false $(PROTO)
+
+.PHONY: build-node
+build-node: $(NODE_MODULES)/.package-lock.json
+	cd clients/node && npm run --silent build
 
 .PHONY: check
 check: setup check-generated ## Lint, types, formats, and that generated code is current
@@ -59,6 +76,9 @@ check-generated: setup
 	@if ! command -v go >/dev/null; then echo "left out: the Go stubs' check needs go"; else \
 	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-go GO_WIRE=$$fresh && \
 	  diff -r $$fresh/appstats clients/go/appstats || { echo "clients/go/appstats is not current: make generate"; exit 1; }; fi
+	@if ! command -v npm >/dev/null; then echo "left out: the Node stubs' check needs npm"; else \
+	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-node NODE_WIRE=$$fresh && \
+	  diff -r $$fresh clients/node/src/wire || { echo "clients/node/src/wire is not current: make generate"; exit 1; }; fi
 
 .PHONY: test
 test: setup ## Run all tests that this machine can run, and name those left out
