@@ -114,12 +114,12 @@ func (b *buffer) close(nowNS int64) {
 		}
 	}
 	b.closed = true
-	b.release(never)
+	b.release(never, nowNS)
 }
 
 // isDue says whether a batch is to be cut.
 func (b *buffer) isDue(nowNS int64) bool {
-	b.release(nowNS)
+	b.release(nowNS, nowNS)
 	pending := b.pending()
 	return pending > 0 && (b.closed || pending >= b.limits.BatchMaxReports || nowNS >= b.lingerEndsNS)
 }
@@ -235,10 +235,10 @@ func (b *buffer) put(to *pool, r *report, nowNS int64) bool {
 	return after > before && after == b.limits.BatchMaxReports
 }
 
-// release takes back what was held back until now; never: all of it.
-func (b *buffer) release(nowNS int64) {
+// release takes back what was held back until then.
+func (b *buffer) release(untilNS, nowNS int64) {
 	for r := range b.held.all() {
-		if r.heldUntilNS > nowNS {
+		if r.heldUntilNS > untilNS {
 			return
 		}
 		b.held.remove(r)
