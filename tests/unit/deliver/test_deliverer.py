@@ -345,11 +345,13 @@ def test_a_change_of_the_databases_state_is_told_once() -> None:
     delivery = Delivery()
     delivery.database.script = [GONE] * 5
     with delivery.running():
-        delivery.flush(block([1]))
+        delivery.ask(delivery.add(block([1])))
+        while delivery.outcome().error is not None:
+            delivery.ask(1)
         delivery.database.bad = {2, 3}
-        delivery.flush(block([2, 3]))
-        delivery.ask(1)
-        delivery.outcome()
+        for _ in range(3):
+            delivery.ask(delivery.outbox.add(block([2, 3])))
+            assert delivery.outcome().error is not None
         delivery.database.bad = set()
         delivery.ask(2)
     assert delivery.states == ["down", "up", "down", "up"]

@@ -44,7 +44,7 @@ def test_rows_that_are_taken_or_dropped_are_gone_and_their_ids_are_not_used_agai
     quarantine.put(block([10, 11, 12]), CHECK, "23514", T0)
     assert sessions(quarantine.take([3, 1, 3, 77])) == [12, 10]
     assert quarantine.drop([2, 3]) == 1
-    assert len(quarantine) == 0
+    assert len(quarantine) == len(quarantine._ids) == 0
     quarantine.put(block([10]), CHECK, "23514", T0)
     assert quarantine.ids() == [4]
 
