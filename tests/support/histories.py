@@ -85,7 +85,8 @@ EDGES = [Span(edge, 1, more) for edge in ("window", "grace", "remembered") for m
 AFAR = [Span(edge, 1, more) for edge in ("timeout", "age", "retention") for more in JITTER]
 # Weights are given by repetition: a union of strategies would drop what it has already.
 NEAR = st.sampled_from(NEARBY)
-SPAN = st.sampled_from([*NEARBY * 3, *EDGES * 2, *AFAR])
+SPAN = st.sampled_from([*NEARBY * 3, *EDGES * 3, *AFAR])
+EDGE = st.sampled_from([*EDGES, *AFAR])
 SKEW = st.sampled_from([Span("skew", 1, more) for more in JITTER])
 
 

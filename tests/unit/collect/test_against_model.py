@@ -26,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.support.histories import (
     BATCHES,
     CLIENTS,
+    EDGE,
     NEAR,
     NONE,
     ODDITIES,
@@ -140,6 +141,25 @@ class AgainstModel(RuleBasedStateMachine):
             self.go(client)
         self.world.tick(pause)
 
+    @rule(
+        client=st.sampled_from(CLIENTS),
+        first=NEAR,
+        meanwhile=st.none() | ODDITIES,
+        pauses=st.lists(EDGE, min_size=1, max_size=2),
+        comes=st.booleans(),
+    )
+    def be_away(self, client: str, first: Span, meanwhile: Oddity | None, pauses: Sequence[Span], comes: bool) -> None:
+        client = self.one_who_is_there(client)
+        self.go(client)
+        self.world.tick(first)
+        if meanwhile is not None:
+            self.something_odd(meanwhile)
+        for pause in pauses:
+            self.world.tick(pause)
+            if comes:
+                self.come(client)
+            self.flush(NONE)
+
     @rule(event=ODDITIES)
     def something_odd(self, event: Oddity) -> None:
         world = self.world
@@ -187,6 +207,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.flush(NONE)
         self.world.tick(Span("remembered", 1, 1))
         self.flush(NONE)
+        self.counters_agree()
         assert self.table == self.expected_table
         for rows, as_given in self.given:
             assert plain(rows) == as_given, "rows that were handed out have changed since"
