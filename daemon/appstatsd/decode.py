@@ -6,22 +6,26 @@ sender wrote `reports` or `columns`; a message that cannot be read as a whole ra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import xxhash
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from appstatsd.collect.apps import AppKey
 from appstatsd.collect.batch import Batch, ReportedApp
+from appstatsd.collect.validate import checked_app
 from appstatsd.errors import BrokenMessage
 from appstatsd.wire.appstats.v1.appstats_pb2 import App, SessionReport, SessionReportColumns, StreamReportsRequest
 
 MAX_REPORTS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 << 20
 MAX_CLIENT_ID_CHARACTERS: Final = 128
-_NIL: Final = bytes(16)
+_ID_BYTES: Final = 16
+_APPS_REMEMBERED: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,82 +43,105 @@ class Request:
     """64 bits that stand for the content of the batch; 0 without one."""
 
 
-def decode(message: bytes) -> Request:
-    """Read one message.
+class Decoder:
+    """Reads messages; remembers apps, which clients name again and again."""
 
-    Raises:
-        BrokenMessage: it is no StreamReportsRequest, its batch is too large, or its columns do not fit together.
-    """
-    request = StreamReportsRequest()
-    try:
-        request.ParseFromString(message)
-    except DecodeError:
-        raise BrokenMessage("the message is not a StreamReportsRequest; expected the proto of appstats.v1") from None
-    if len(request.client_id) > MAX_CLIENT_ID_CHARACTERS:
-        raise BrokenMessage(
-            f"client_id has {len(request.client_id)} characters; expected 1 to {MAX_CLIENT_ID_CHARACTERS}"
+    def __init__(self) -> None:
+        self._apps: dict[bytes, AppKey] = {}
+        """By their bytes on the wire, those that are right."""
+
+    def decode(self, message: bytes) -> Request:
+        """Read one message.
+
+        Raises:
+            BrokenMessage: it is no StreamReportsRequest, its batch is too large, or its columns do not fit together.
+        """
+        request = StreamReportsRequest()
+        try:
+            request.ParseFromString(message)
+        except DecodeError:
+            raise BrokenMessage(
+                "the message is not a StreamReportsRequest; expected the proto of appstats.v1"
+            ) from None
+        if len(request.client_id) > MAX_CLIENT_ID_CHARACTERS:
+            raise BrokenMessage(
+                f"client_id has {len(request.client_id)} characters; expected 1 to {MAX_CLIENT_ID_CHARACTERS}"
+            )
+        batch = self._batch(request)
+        return Request(
+            client_id=request.client_id,
+            sequence=request.sequence,
+            batch=batch,
+            closing=request.closing,
+            dropped_reports=request.dropped_reports,
+            digest=0 if batch is None else _digest(request),  # last, for it empties the message
         )
-    batch = _batch(request)
-    return Request(
-        client_id=request.client_id,
-        sequence=request.sequence,
-        batch=batch,
-        closing=request.closing,
-        dropped_reports=request.dropped_reports,
-        digest=0 if batch is None else _digest(request),  # last, for it empties the message
-    )
 
+    def _batch(self, request: StreamReportsRequest) -> Batch | None:
+        columns = request.columns
+        count = len(request.reports) + len(columns.app)
+        if count > MAX_REPORTS:
+            raise BrokenMessage(f"the batch has {count} reports; expected 1 to {MAX_REPORTS}")
+        of_columns = self._of_columns(columns)
+        if not request.reports:
+            return of_columns
+        of_reports = _of_reports(list(request.reports))
+        return of_reports if of_columns is None else _joined(of_reports, of_columns)
 
-def _batch(request: StreamReportsRequest) -> Batch | None:
-    columns = request.columns
-    count = len(request.reports) + len(columns.app)
-    if count > MAX_REPORTS:
-        raise BrokenMessage(f"the batch has {count} reports; expected 1 to {MAX_REPORTS}")
-    of_columns = _of_columns(columns)
-    if not request.reports:
-        return of_columns
-    of_reports = _of_reports(list(request.reports))
-    return of_reports if of_columns is None else _joined(of_reports, of_columns)
-
-
-def _of_columns(columns: SessionReportColumns) -> Batch | None:
-    count = len(columns.app)
-    lengths = {
-        "app": count,
-        "session_ids / 16": len(columns.session_ids) / 16,
-        "session_started_at_unix_nano": len(columns.session_started_at_unix_nano),
-        "session_ended_at_unix_nano": len(columns.session_ended_at_unix_nano),
-        "requests": len(columns.requests),
-    }
-    if any(length != count for length in lengths.values()):
-        shown = ", ".join(f"{name}: {length:g}" for name, length in lengths.items())
-        raise BrokenMessage(f"the columns of the batch differ in length ({shown}); expected one length for all")
-    if not count:
-        return None
-    app = np.array(columns.app, np.int64)
-    if int(app.max()) >= len(columns.apps):
-        raise BrokenMessage(
-            f"a report of the batch names app {int(app.max())}; expected a place in apps, which has {len(columns.apps)}"
+    def _of_columns(self, columns: SessionReportColumns) -> Batch | None:
+        count = len(columns.app)
+        session_ids = columns.session_ids
+        started, ended = columns.session_started_at_unix_nano, columns.session_ended_at_unix_nano
+        requests = columns.requests
+        if not len(session_ids) / _ID_BYTES == len(started) == len(ended) == len(requests) == count:
+            raise BrokenMessage(
+                f"the columns of the batch differ in length (app: {count}, session_ids / 16: "
+                f"{len(session_ids) / _ID_BYTES:g}, session_started_at_unix_nano: {len(started)}, "
+                f"session_ended_at_unix_nano: {len(ended)}, requests: {len(requests)}); expected one length for all"
+            )
+        if not count:
+            return None
+        app = np.array(columns.app, np.int64)
+        if int(app.max()) >= len(columns.apps):
+            raise BrokenMessage(
+                f"a report of the batch names app {int(app.max())}; expected a place in apps, "
+                f"which has {len(columns.apps)}"
+            )
+        return Batch(
+            apps=self._keys(columns.apps),
+            app=app,
+            session_ids=np.frombuffer(session_ids, "V16"),
+            started_ns=np.array(started, np.uint64),
+            ended_ns=np.array(ended, np.uint64),
+            requests=np.array(requests, np.uint32),
+            flawed_ids={},
         )
-    return Batch(
-        apps=[_app(app) for app in columns.apps],
-        app=app,
-        session_ids=np.frombuffer(columns.session_ids, "V16"),
-        started_ns=np.array(columns.session_started_at_unix_nano, np.uint64),
-        ended_ns=np.array(columns.session_ended_at_unix_nano, np.uint64),
-        requests=np.array(columns.requests, np.uint32),
-        flawed_ids={},
-    )
+
+    def _keys(self, apps: Sequence[App]) -> list[AppKey | ReportedApp]:
+        spelled = [app.SerializeToString() for app in apps]
+        keys: list[AppKey | ReportedApp | None] = list(map(self._apps.get, spelled))
+        for place, key in enumerate(keys) if None in keys else ():
+            if key is None:
+                keys[place] = self._learn(spelled[place], apps[place])
+        return cast(list[AppKey | ReportedApp], keys)
+
+    def _learn(self, spelled: bytes, app: App) -> AppKey | ReportedApp:
+        checked = checked_app(_reported_app(app))
+        if not isinstance(checked, ReportedApp):
+            if len(self._apps) >= _APPS_REMEMBERED:
+                self._apps.clear()
+            self._apps[spelled] = checked
+        return checked
 
 
 def _of_reports(reports: list[SessionReport]) -> Batch:
     count = len(reports)
     ids = [report.session_id for report in reports]
-    flawed = {place: session_id for place, session_id in enumerate(ids) if len(session_id) != len(_NIL)}
+    flawed = {place: session_id for place, session_id in enumerate(ids) if len(session_id) != _ID_BYTES}
     for place in flawed:
-        ids[place] = _NIL
+        ids[place] = bytes(_ID_BYTES)
     return Batch(
-        apps=[_app(report) for report in reports],
+        apps=[checked_app(_reported_app(report)) for report in reports],
         app=np.arange(count),
         session_ids=np.frombuffer(b"".join(ids), "V16"),
         started_ns=np.array([report.session_started_at_unix_nano for report in reports], np.uint64),
@@ -124,7 +151,7 @@ def _of_reports(reports: list[SessionReport]) -> Batch:
     )
 
 
-def _app(app: App | SessionReport) -> ReportedApp:
+def _reported_app(app: App | SessionReport) -> ReportedApp:
     return ReportedApp(app.user_id, app.workspace_id, app.agent_id, app.access_method, app.slug_or_port)
 
 

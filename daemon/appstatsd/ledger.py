@@ -22,7 +22,7 @@ from appstatsd.collect.clients import Client
 from appstatsd.collect.collector import Collector
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
-from appstatsd.decode import Request, decode
+from appstatsd.decode import Decoder, Request
 from appstatsd.deliver.outbox import Outbox
 from appstatsd.deliver.quarantine import Quarantine
 from appstatsd.errors import BrokenMessage
@@ -93,6 +93,7 @@ class Ledger:
 
     def __init__(self, rules: Rules) -> None:
         self.collector = Collector(rules)
+        self._decoder = Decoder()
         self.outbox = Outbox(rules.max_clock_skew_us)
         self.quarantine = Quarantine(rules.max_clock_skew_us)
         self.tally = Tally()
@@ -216,7 +217,7 @@ class Ledger:
             answer.messages += 1
             client = self._client(client_id)
             try:
-                request = decode(event.message)
+                request = self._decoder.decode(event.message)
                 fresh = self._is_next(client, request)
             except BrokenMessage as broken:
                 reason = EndReason.ALREADY_EXISTS if isinstance(broken, _UsedTwice) else EndReason.INVALID_ARGUMENT

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from appstatsd.collect import apps
+from appstatsd.collect.apps import AppKey
 from appstatsd.collect.batch import Arrival, Batch, Reason, Rejection, ReportedApp
 from appstatsd.collect.rows import EndSource, Rows
 
@@ -102,7 +103,7 @@ def reports_of(content: Batch) -> list[Report]:
     """What `batch` was made of."""
     return [
         Report(
-            content.apps[int(content.app[place])],
+            _as_reported(content.apps[int(content.app[place])]),
             content.flawed_ids.get(place, content.session_ids[place].tobytes()),
             int(content.started_ns[place]),
             int(content.ended_ns[place]),
@@ -110,6 +111,13 @@ def reports_of(content: Batch) -> list[Report]:
         )
         for place in range(len(content))
     ]
+
+
+def _as_reported(app: AppKey | ReportedApp) -> ReportedApp:
+    if isinstance(app, ReportedApp):
+        return app
+    method, slug = app[apps.METHOD], apps.slug_or_port(app)
+    return ReportedApp(app[apps.USER], app[apps.WORKSPACE], app[apps.AGENT], method, slug)
 
 
 def arrival(client: str, reports: Sequence[Report], wall: int, mono: int) -> Arrival:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from appstatsd.collect.batch import Batch
-from appstatsd.decode import MAX_BATCH_BYTES, MAX_REPORTS, decode
+from appstatsd.decode import MAX_BATCH_BYTES, MAX_REPORTS, Decoder, Request
 from appstatsd.errors import BrokenMessage
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 from hypothesis import given
@@ -18,6 +18,10 @@ from tests.support.raw_client import request
 from tests.support.reports import SECOND, T0, app, report, reports_of
 
 SOME = [report(1), report(2, end=T0 + SECOND, of=app(2)), report(3, requests=2**32 - 1)]
+
+
+def decode(message: bytes) -> Request:
+    return Decoder().decode(message)
 
 
 def batch_of(message: wire.StreamReportsRequest) -> Batch:

@@ -8,25 +8,25 @@ session, cuts the pass in two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.apps import AGENT, METHOD, SLUG, USER, WORKSPACE, AppKey, access_method, slug_or_port
-from appstatsd.collect.batch import Arrival, Reason, Rejection
+from appstatsd.collect.batch import Arrival, Batch, Reason, Rejection, ReportedApp
 from appstatsd.collect.columns import Ints, Mask
 from appstatsd.collect.sessions import INFERRED
 from appstatsd.collect.state import State
-from appstatsd.collect.validate import Checked, check
+from appstatsd.collect.validate import Checked, Reports, check
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reports:
-    """Reports that are valid on their own, of any number of arrivals."""
+class _Valid:
+    """Reports that are valid on their own."""
 
     keys: list[AppKey]
     app: Ints
@@ -35,12 +35,12 @@ class _Reports:
     ended_us: Ints
     requests: npt.NDArray[np.int32]
     arrival: Ints
-    """The place of its arrival."""
-    index: Ints
-    """Its place in its batch."""
+    """Which of the arrivals each came with."""
+    place: Ints
+    """Its place among all reports of the pass."""
 
-    def part(self, choice: slice | Mask) -> _Reports:
-        return _Reports(
+    def part(self, choice: slice | Mask) -> _Valid:
+        return _Valid(
             self.keys,
             self.app[choice],
             self.session_ids[choice],
@@ -48,7 +48,7 @@ class _Reports:
             self.ended_us[choice],
             self.requests[choice],
             self.arrival[choice],
-            self.index[choice],
+            self.place[choice],
         )
 
 
@@ -74,28 +74,36 @@ class _LostEnd:
 
 def accept(state: State, arrivals: Sequence[Arrival]) -> list[list[Rejection]]:
     """Merge all reports of the arrivals; for each arrival the reports that were rejected, by their places."""
-    checked = [check(arrival.batch, arrival.wall_us, state.rules) for arrival in arrivals]
-    reports = _join(arrivals, checked)
     senders = _Senders(
         np.array([_client_number(state, arrival) for arrival in arrivals], np.int32),
         np.array([arrival.wall_us for arrival in arrivals], np.int64),
         np.array([state.patience_us(arrival.mono_us) for arrival in arrivals], np.int64),
     )
-    rejections = [part.rejections for part in checked]
+    lengths = [len(arrival.batch) for arrival in arrivals]
+    arrival = np.repeat(np.arange(len(arrivals)), lengths)
+    reports = _join([each.batch for each in arrivals], senders.wall_us[arrival])
+    checked = check(reports, state.rules)
+    valid = _Valid(
+        checked.keys,
+        reports.app,
+        reports.session_ids,
+        checked.started_us,
+        checked.ended_us,
+        checked.requests,
+        arrival,
+        np.arange(len(arrival)),
+    )
+    rejections = checked.rejections
+    if rejections:
+        valid = valid.part(checked.accepted)
     begin = 0
-    for lost in _lost_ends(arrivals, checked, reports):
+    for lost in _lost_ends(reports, checked, valid):
         if lost.position > begin:
-            _merge(state, reports.part(slice(begin, lost.position)), senders, rejections)
+            rejections += _merge(state, valid.part(slice(begin, lost.position)), senders)
             begin = lost.position
         _lose_end(state, lost)
-    _merge(state, reports.part(slice(begin, None)) if begin else reports, senders, rejections)
-    for listed in rejections:
-        listed.sort(key=_index_of)
-    return rejections
-
-
-def _index_of(rejection: Rejection) -> int:
-    return rejection.index
+    rejections += _merge(state, valid.part(slice(begin, None)) if begin else valid, senders)
+    return _by_arrival(rejections, lengths)
 
 
 def _client_number(state: State, arrival: Arrival) -> int:
@@ -104,46 +112,55 @@ def _client_number(state: State, arrival: Arrival) -> int:
     return client.number
 
 
-def _join(arrivals: Sequence[Arrival], checked: Sequence[Checked]) -> _Reports:
-    keys: list[AppKey] = []
-    apps: list[Ints] = []
-    for arrival, part in zip(arrivals, checked, strict=True):
-        apps.append(arrival.batch.app + len(keys))
-        keys += part.keys
-    lengths = [len(arrival.batch) for arrival in arrivals]
-    reports = _Reports(
-        keys,
-        _chain(apps),
-        _chain([arrival.batch.session_ids for arrival in arrivals]),
-        _chain([part.started_us for part in checked]),
-        _chain([part.ended_us for part in checked]),
-        _chain([part.requests for part in checked]),
-        np.repeat(np.arange(len(arrivals)), lengths),
-        _chain([np.arange(length) for length in lengths]),
+def _join(batches: list[Batch], wall_us: Ints) -> Reports:
+    apps: list[AppKey | ReportedApp] = []
+    app: list[Ints] = []
+    flawed_ids: dict[int, bytes] = {}
+    offset = 0
+    for batch in batches:
+        app.append(batch.app + len(apps))
+        apps += batch.apps
+        for place, session_id in batch.flawed_ids.items():
+            flawed_ids[offset + place] = session_id
+        offset += len(batch)
+    return Reports(
+        apps,
+        _chain(app),
+        _chain([batch.session_ids for batch in batches]),
+        _chain([batch.started_ns for batch in batches]),
+        _chain([batch.ended_ns for batch in batches]),
+        _chain([batch.requests for batch in batches]),
+        flawed_ids,
+        wall_us,
     )
-    if any(part.rejections for part in checked):
-        return reports.part(_chain([part.accepted for part in checked]))
-    return reports
 
 
 def _chain(parts: list[npt.NDArray[_Scalar]]) -> npt.NDArray[_Scalar]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _lost_ends(arrivals: Sequence[Arrival], checked: Sequence[Checked], reports: _Reports) -> list[_LostEnd]:
-    if not any(len(part.lost_ends) for part in checked):
+def _by_arrival(rejections: list[Rejection], lengths: list[int]) -> list[list[Rejection]]:
+    """Each with its place in the batch that it came in, which so far is one among all reports."""
+    listed: list[list[Rejection]] = [[] for _ in lengths]
+    if rejections:
+        ends = np.cumsum(lengths)
+        for rejection in sorted(rejections, key=lambda each: each.index):
+            place = int(np.searchsorted(ends, rejection.index, "right"))
+            begin = int(ends[place]) - lengths[place]
+            listed[place].append(replace(rejection, index=rejection.index - begin))
+    return listed
+
+
+def _lost_ends(reports: Reports, checked: Checked, valid: _Valid) -> list[_LostEnd]:
+    if not checked.lost_ends:
         return []
-    reported = set(reports.session_ids.tolist())
+    reported = set(valid.session_ids.tolist())
     lost: list[_LostEnd] = []
-    for place, (arrival, part) in enumerate(zip(arrivals, checked, strict=True)):
-        batch = arrival.batch
-        for index in part.lost_ends.tolist():
-            session_id = batch.session_ids[index].tobytes()
-            position = 0
-            if session_id in reported:
-                before = (reports.arrival < place) | ((reports.arrival == place) & (reports.index < index))
-                position = int(np.count_nonzero(before))
-            lost.append(_LostEnd(position, session_id, part.keys[int(batch.app[index])], arrival.wall_us))
+    for place in checked.lost_ends:
+        session_id = reports.session_ids[place].tobytes()
+        position = int(np.searchsorted(valid.place, place)) if session_id in reported else 0
+        app = checked.keys[int(reports.app[place])]
+        lost.append(_LostEnd(position, session_id, app, int(reports.wall_us[place])))
     # Those at position 0 touch sessions that no report of this pass is of, so they may come first.
     lost.sort(key=lambda end: end.position)
     return lost
@@ -158,9 +175,11 @@ def _lose_end(state: State, lost: _LostEnd) -> None:
         state.infer_ends(np.array([row]), lost.wall_us)
 
 
-def _merge(state: State, reports: _Reports, senders: _Senders, rejections: list[list[Rejection]]) -> None:
+def _merge(state: State, reports: _Valid, senders: _Senders) -> list[Rejection]:
+    """Merge these; the conflicts among them, by their places among all reports."""
+    conflicts: list[Rejection] = []
     if not len(reports.app):
-        return
+        return conflicts
     sessions = state.sessions
     rows, new = sessions.find_or_add(reports.session_ids)
     if new.any():
@@ -168,7 +187,7 @@ def _merge(state: State, reports: _Reports, senders: _Senders, rejections: list[
     if not new.all():
         consistent = _consistent(state, rows, reports)
         if not consistent.all():
-            _list_conflicts(state, rows[~consistent], reports.part(~consistent), rejections)
+            conflicts = _conflicts(state, rows[~consistent], reports.part(~consistent))
             rows, new, reports = rows[consistent], new[consistent], reports.part(consistent)
         inferred = sessions.flags[rows] & INFERRED != 0
         if inferred.any():
@@ -181,9 +200,10 @@ def _merge(state: State, reports: _Reports, senders: _Senders, rejections: list[
     sessions.last_wall_us[rows] = senders.wall_us[reports.arrival]
     sessions.last_report_us[rows] = senders.patience_us[reports.arrival]
     state.touch(rows[changed])
+    return conflicts
 
 
-def _begin(state: State, rows: Ints, reports: _Reports) -> None:
+def _begin(state: State, rows: Ints, reports: _Valid) -> None:
     sessions = state.sessions
     groups = state.groups.find_or_add(reports.keys, reports.app, reports.started_us)
     np.add.at(state.groups.unsettled, groups, 1)
@@ -195,7 +215,7 @@ def _begin(state: State, rows: Ints, reports: _Reports) -> None:
     sessions.flags[rows] = 0
 
 
-def _consistent(state: State, rows: Ints, reports: _Reports) -> Mask:
+def _consistent(state: State, rows: Ints, reports: _Valid) -> Mask:
     known = state.groups.apps.numbers
     numbers = np.array([known.get(key, -1) for key in reports.keys], np.int64)
     same_app = state.groups.app[state.sessions.group[rows]] == numbers[reports.app]
@@ -203,20 +223,19 @@ def _consistent(state: State, rows: Ints, reports: _Reports) -> Mask:
     return same
 
 
-def _list_conflicts(state: State, rows: Ints, reports: _Reports, rejections: list[list[Rejection]]) -> None:
-    for place, (row, arrival, index) in enumerate(
-        zip(rows.tolist(), reports.arrival.tolist(), reports.index.tolist(), strict=True)
-    ):
+def _conflicts(state: State, rows: Ints, reports: _Valid) -> list[Rejection]:
+    listed = []
+    for number, (row, place) in enumerate(zip(rows.tolist(), reports.place.tolist(), strict=True)):
         group = int(state.sessions.group[row])
-        known = state.groups.apps.keys[int(state.groups.app[group])]
         message = _conflict(
-            reports.session_ids[place].tobytes(),
-            known,
-            reports.keys[int(reports.app[place])],
+            reports.session_ids[number].tobytes(),
+            state.groups.apps.keys[int(state.groups.app[group])],
+            reports.keys[int(reports.app[number])],
             int(state.sessions.started_us[row]),
-            int(reports.started_us[place]),
+            int(reports.started_us[number]),
         )
-        rejections[arrival].append(Rejection(index, Reason.CONFLICT, message))
+        listed.append(Rejection(place, Reason.CONFLICT, message))
+    return listed
 
 
 def _conflict(session_id: bytes, known: AppKey, told: AppKey, known_start_us: int, told_start_us: int) -> str:

@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from appstatsd.collect.apps import AppKey
+
 
 class Reason(IntEnum):
     """Why a report is rejected; the numbers of `RejectionReason` on the wire."""
@@ -38,8 +40,8 @@ class ReportedApp:
 class Batch:
     """Reports as columns, `reports` of the message first, then its `columns`."""
 
-    apps: list[ReportedApp]
-    """The apps named in this batch."""
+    apps: list[AppKey | ReportedApp]
+    """The apps named in this batch: by key those that are known to be right, as written the others."""
     app: npt.NDArray[np.int64]
     """For each report, the place of its app in `apps`."""
     session_ids: npt.NDArray[np.void]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.apps import METHODS, AppKey, app_key
-from appstatsd.collect.batch import Batch, Reason, Rejection, ReportedApp
+from appstatsd.collect.batch import Reason, Rejection, ReportedApp
 from appstatsd.collect.columns import Ints, Mask
 from appstatsd.collect.rows import MAX_REQUESTS
 from appstatsd.collect.rules import SECOND_US, Rules
@@ -23,33 +23,50 @@ from appstatsd.collect.rules import SECOND_US, Rules
 MAX_SLUG_CHARACTERS: Final = 256
 EARLIEST_START_US: Final = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * SECOND_US
 _NIL: Final = bytes(16)
+_NS_PER_US: Final = np.uint64(1000)
+_MOST_REQUESTS: Final = np.uint32(MAX_REQUESTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """All reports of a drain, one batch after another, as they came."""
+
+    apps: list[AppKey | ReportedApp]
+    app: Ints
+    session_ids: npt.NDArray[np.void]
+    started_ns: npt.NDArray[np.uint64]
+    ended_ns: npt.NDArray[np.uint64]
+    requests: npt.NDArray[np.uint32]
+    flawed_ids: dict[int, bytes]
+    wall_us: Ints
+    """For each report, the daemon's clock when it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A batch whose reports have been looked at one by one."""
+    """What became of the reports, each looked at on its own."""
 
     keys: list[AppKey]
-    """By the batch's place of an app; of no meaning for an app that is not valid."""
+    """By place of an app; of no meaning for one that is not valid."""
     started_us: Ints
     ended_us: Ints
     requests: npt.NDArray[np.int32]
     accepted: Mask
     """Which reports can be accepted."""
     rejections: list[Rejection]
-    """The others, in the order of their places."""
-    lost_ends: Ints
+    """The others, in their order; the index is the place among all reports."""
+    lost_ends: list[int]
     """Places of the reports that were rejected for their times and tell of an end."""
 
 
-def check(batch: Batch, wall_us: int, rules: Rules) -> Checked:
-    """Look at each report of `batch`, which arrived at `wall_us`."""
-    keys, flaws = _check_apps(batch.apps)
-    started_us = (batch.started_ns // np.uint64(1000)).astype(np.int64)
-    ended_us = (batch.ended_ns // np.uint64(1000)).astype(np.int64)
-    live = batch.ended_ns == 0
-    latest = wall_us + rules.max_clock_skew_us
-    until = np.where(live, wall_us, ended_us)
+def check(reports: Reports, rules: Rules) -> Checked:
+    """Look at each report."""
+    keys, flaws = _check_apps(reports.apps)
+    started_us = (reports.started_ns // _NS_PER_US).view(np.int64)
+    ended_us = (reports.ended_ns // _NS_PER_US).view(np.int64)
+    live = reports.ended_ns == 0
+    latest = reports.wall_us + rules.max_clock_skew_us
+    until = np.where(live, reports.wall_us, ended_us)
     bad_time = (
         (started_us < EARLIEST_START_US)
         | (started_us > latest)
@@ -57,49 +74,55 @@ def check(batch: Batch, wall_us: int, rules: Rules) -> Checked:
         | (~live & (ended_us < started_us))
         | (until - started_us > rules.max_session_age_us)
     )
-    halves = batch.session_ids.view(np.uint64).reshape(-1, 2)
-    bad_id = (halves[:, 0] | halves[:, 1]) == 0
+    halves = reports.session_ids.view(np.uint64)
+    bad_id = (halves[::2] | halves[1::2]) == 0
     bad = bad_id | bad_time
     if flaws:
-        flawed = np.zeros(len(batch.apps), np.bool_)
+        flawed = np.zeros(len(reports.apps), np.bool_)
         flawed[list(flaws)] = True
-        bad |= flawed[batch.app]
-    rejections: list[Rejection] = []
-    lost_ends: list[int] = []
-    for index in np.flatnonzero(bad).tolist():
-        flaw = flaws.get(int(batch.app[index]))
-        if flaw is not None and (flaw[0] is Reason.INVALID_ID or not bad_id[index]):
-            rejections.append(Rejection(index, *flaw))
-        elif bad_id[index]:
-            rejections.append(
-                Rejection(index, Reason.INVALID_ID, _id_flaw("session_id", batch.flawed_ids.get(index, _NIL)))
-            )
-        else:
-            message = _time_flaw(int(batch.started_ns[index]), int(batch.ended_ns[index]), wall_us, rules)
-            rejections.append(Rejection(index, Reason.INVALID_TIME, message))
-            if not live[index]:
-                lost_ends.append(index)
-    return Checked(
+        bad |= flawed[reports.app]
+    checked = Checked(
         keys=keys,
         started_us=started_us,
         ended_us=ended_us,
-        requests=np.minimum(batch.requests, np.uint32(MAX_REQUESTS)).astype(np.int32),
+        requests=np.minimum(reports.requests, _MOST_REQUESTS).view(np.int32),
         accepted=~bad,
-        rejections=rejections,
-        lost_ends=np.array(lost_ends, np.int64),
+        rejections=[],
+        lost_ends=[],
     )
+    for place in np.flatnonzero(bad).tolist():
+        flaw = flaws.get(int(reports.app[place]))
+        if bad_id[place] and (flaw is None or flaw[0] is not Reason.INVALID_ID):
+            flaw = Reason.INVALID_ID, _id_flaw("session_id", reports.flawed_ids.get(place, _NIL))
+        if flaw is None:
+            started_ns, ended_ns = int(reports.started_ns[place]), int(reports.ended_ns[place])
+            flaw = Reason.INVALID_TIME, _time_flaw(started_ns, ended_ns, int(reports.wall_us[place]), rules)
+            if ended_ns:
+                checked.lost_ends.append(place)
+        checked.rejections.append(Rejection(place, *flaw))
+    return checked
 
 
-def _check_apps(apps: list[ReportedApp]) -> tuple[list[AppKey], dict[int, tuple[Reason, str]]]:
+def checked_app(app: ReportedApp) -> AppKey | ReportedApp:
+    """The app by its key, where nothing is wrong with it."""
+    if _app_flaw(app) is not None:
+        return app
+    return app_key(app.user_id, app.workspace_id, app.agent_id, app.access_method, app.slug_or_port)
+
+
+def _check_apps(apps: list[AppKey | ReportedApp]) -> tuple[list[AppKey], dict[int, tuple[Reason, str]]]:
+    if ReportedApp not in set(map(type, apps)):
+        return cast(list[AppKey], apps), {}
     keys: list[AppKey] = []
     flaws: dict[int, tuple[Reason, str]] = {}
     for place, app in enumerate(apps):
-        flaw = _app_flaw(app)
-        if flaw is None:
-            keys.append(app_key(app.user_id, app.workspace_id, app.agent_id, app.access_method, app.slug_or_port))
-        else:
-            keys.append(AppKey(b""))
+        checked = checked_app(app) if isinstance(app, ReportedApp) else app
+        if isinstance(checked, ReportedApp):
+            flaw = _app_flaw(checked)
+            assert flaw is not None, "what has no flaw has a key"
             flaws[place] = flaw
+            checked = AppKey(b"")
+        keys.append(checked)
     return keys, flaws
 
 
