@@ -121,7 +121,8 @@ class Settings:
             "database-url-file",
             FilePath(),
             None,
-            "File whose only line is the database URL, instead of --database-url.",
+            "File whose only line is the database URL, instead of --database-url. Under systemd, by default the "
+            "credential database-url.",
         ),
     ]
     pool_min_size: Annotated[
@@ -251,7 +252,7 @@ class Settings:
             "log-format",
             Choice(("console", "json", "journal")),
             None,
-            "How events are written to standard error: for people, as JSON, or as JSON with priorities for systemd.",
+            "How events are written to standard error: for people, as JSON, or as entries of systemd's journal.",
             "console on a terminal, else json",
         ),
     ]

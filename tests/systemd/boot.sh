@@ -74,6 +74,8 @@ cd "$root"
 pivot_root . old
 umount -l /old
 cd /
+# As a host's root is: systemd hands credentials and namespaces over by it.
+mount --make-rshared /
 exec setpriv --bounding-set -sys_time,-sys_module,-sys_rawio,-syslog,-sys_boot \
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=appstatsd-test TERM=dumb \
     /lib/systemd/systemd --system --unit=test.target --log-target=console --log-level=notice

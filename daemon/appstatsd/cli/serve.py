@@ -26,9 +26,10 @@ def serve(settings: Settings) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import structlog
 
+    from appstatsd.observe.journald import journal
     from appstatsd.observe.logging import configure
 
-    configure(settings.log_level, settings.log_format, sys.stderr)
+    configure(settings.log_level, settings.log_format, sys.stderr, journal(os.environ))
     log = structlog.get_logger("appstatsd.serve")
     for warning in settings.warnings:
         log.warning("Unwise setting", warning=warning)

@@ -89,8 +89,14 @@ def _given(
 def _credential(environ: Mapping[str, str], name: str) -> Path | None:
     """The file of a credential that the unit hands over; an empty one is what its package makes before anybody fills it."""
     folder = _absolute(environ, "CREDENTIALS_DIRECTORY")
-    path = folder / name if folder else None
-    return path if path and path.is_file() and path.stat().st_size else None
+    if folder is None:
+        return None
+    try:
+        return folder / name if (folder / name).stat().st_size else None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return folder / name  # whoever reads it says what is wrong
 
 
 def _texts(row: Setting, value: object, where: str) -> Collection[str]:

@@ -18,6 +18,8 @@ from typing import Final, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from appstatsd.observe import journald
+
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Levels as syslog and systemd number them."""
 
@@ -28,11 +30,11 @@ _NAMED_PASSWORD: Final = re.compile(
 )
 
 
-def configure(level: str, form: str, stream: TextIO) -> None:
-    """Write all events of this process to `stream`.
+def configure(level: str, form: str, stream: TextIO, journal: journald.Send | None = None) -> None:
+    """Write all events of this process to `stream`, or to systemd's journal.
 
-    `level`: debug, info, warning or error. `form`: `console` for people, `json`, or `journal`, which is JSON behind the
-    priority prefix by which systemd's journal knows the level.
+    `level`: debug, info, warning or error. `form`: `console` for people, `json`, or `journal`: fields of the journal where
+    there is one to send them to, else JSON on `stream` behind the priority prefix by which a journal knows the level.
     """
     shared: list[Processor] = [
         structlog.stdlib.add_logger_name,
@@ -49,7 +51,10 @@ def configure(level: str, form: str, stream: TextIO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = logging.StreamHandler(stream)
+    renderer = _renderer(form, stream)
+    if form == "journal" and journal is not None:
+        handler, renderer = journald.JournalHandler(journal), journald.entry
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -57,12 +62,14 @@ def configure(level: str, form: str, stream: TextIO) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 without_passwords,
-                _renderer(form, colors=stream.isatty()),
+                renderer,
             ],
         )
     )
     logging.getLogger().handlers = [handler]
     set_level(level)
+    # It warns of each attempt to connect that fails; that the database is away is said once, by who waits for it.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.captureWarnings(True)
     threading.excepthook = _thread_died
 
@@ -94,10 +101,10 @@ def _hidden(value: object, name: object) -> object:
     return hide_passwords(value if isinstance(value, str) else str(value))
 
 
-def _renderer(form: str, *, colors: bool) -> Processor:
+def _renderer(form: str, stream: TextIO) -> Processor:
     if form == "console":
         # Texts of a client's choice are written as Python would: they cannot play with the terminal.
-        return structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True)
+        return structlog.dev.ConsoleRenderer(colors=stream.isatty(), repr_native_str=True)
     return structlog.processors.JSONRenderer(serializer=_json if form == "json" else _json_with_priority)
 
 

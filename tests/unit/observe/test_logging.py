@@ -40,14 +40,39 @@ def test_an_event_is_one_json_line_with_time_level_and_logger_first(stream: io.S
 
 def test_a_library_that_logs_the_standard_way_is_heard_in_the_same_form(stream: io.StringIO) -> None:
     configure("info", "json", stream)
-    logging.getLogger("psycopg.pool").warning("%d of %s", 2, "four", extra={"waiting": 3})
+    logging.getLogger("asyncio").warning("%d of %s", 2, "four", extra={"waiting": 3})
     (found,) = events(stream)
     assert (found["logger"], found["level"], found["event"], found["waiting"]) == (
-        "psycopg.pool",
+        "asyncio",
         "warning",
         "2 of four",
         3,
     )
+
+
+def test_the_pool_says_only_what_it_cannot_mend_by_another_attempt(stream: io.StringIO) -> None:
+    configure("debug", "json", stream)
+    logging.getLogger("psycopg.pool").warning("error connecting: refused")
+    logging.getLogger("psycopg.pool").error("worker died")
+    assert [each["event"] for each in events(stream)] == ["worker died"]
+
+
+def test_the_journal_gets_each_value_under_a_name_of_its_own(stream: io.StringIO) -> None:
+    sent: list[dict[str, str]] = []
+    configure("info", "journal", stream, lambda **fields: sent.append(fields))
+    structlog.get_logger("appstatsd.drain").warning("Rows wait", backlog_rows=3, url=f"postgresql://a:{PASSWORD}@b/c")
+    assert sent == [
+        {
+            "MESSAGE": "Rows wait backlog_rows=3 url=postgresql://a:***@b/c",
+            "PRIORITY": "4",
+            "SYSLOG_IDENTIFIER": "appstatsd",
+            "APPSTATSD_LOGGER": "appstatsd.drain",
+            "APPSTATSD_EVENT": "Rows wait",
+            "APPSTATSD_BACKLOG_ROWS": "3",
+            "APPSTATSD_URL": "postgresql://a:***@b/c",
+        }
+    ]
+    assert stream.getvalue() == ""
 
 
 def test_an_exception_is_part_of_its_event(stream: io.StringIO) -> None:
