@@ -126,3 +126,8 @@ deb: package-contents ## Build the Debian package into dist/ (needs go, patchelf
 .PHONY: rpm
 rpm: package-contents ## Build the RPM into dist/ (needs go, patchelf and binutils)
 	@$(PACK) rpm
+
+.PHONY: bench
+bench: setup ## Measure: the journal beside memory, sessions held, streams, ways to write, the backlog
+	@for what in durability held grpc_forms store_ways backlog_memory journal_store; do echo "== $$what"; \
+	  PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.bench.$$what || exit 1; done

@@ -35,6 +35,8 @@ class Load:
     batch: int
     batches: int
     """On each stream."""
+    live: bool = False
+    """Whether all sessions are new, and stay live."""
 
     @property
     def reports(self) -> int:
@@ -146,7 +148,7 @@ def _messages(load: Load, seed: int) -> list[bytes]:
     ]
     before: tuple[bytes, list[int]] = b"", []
     made = []
-    fresh = (load.batch + 1) // 2
+    fresh = load.batch if load.live else (load.batch + 1) // 2
     for number in range(load.batches):
         ids, app = random.bytes(16 * fresh), random.integers(0, APPS, fresh).tolist()
         message = wire.StreamReportsRequest(sequence=number + 1)
