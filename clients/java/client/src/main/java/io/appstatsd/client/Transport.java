@@ -13,6 +13,7 @@ import io.grpc.Status;
 import io.grpc.netty.shaded.io.grpc.netty.GrpcSslContexts;
 import io.grpc.netty.shaded.io.grpc.netty.NegotiationType;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
 import io.grpc.netty.shaded.io.netty.channel.EventLoopGroup;
 import io.grpc.netty.shaded.io.netty.channel.epoll.Epoll;
 import io.grpc.netty.shaded.io.netty.channel.epoll.EpollDomainSocketChannel;
@@ -94,6 +95,7 @@ final class Transport {
                 ? NettyChannelBuilder.forAddress(new DomainSocketAddress(target.substring(UNIX.length())))
                         .channelType(EpollDomainSocketChannel.class, DomainSocketAddress.class)
                         .overrideAuthority("localhost")
+                        .withOption(ChannelOption.SO_KEEPALIVE, null) // a unix socket has none, and netty would say so
                 : NettyChannelBuilder.forTarget("dns:///" + target).channelType(NioSocketChannel.class);
         return builder.eventLoopGroup(eventLoop)
                 .negotiationType(tls == null ? NegotiationType.PLAINTEXT : NegotiationType.TLS)
