@@ -170,9 +170,9 @@ class DaemonProcess(Caller):
             self._changed.notify_all()
 
     def wait_for_event(self, text: str, after: int = 0, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """The first event of the log, from place `after` on, whose words contain `text`."""
+        """The first event of the log, from place `after` on, whose words contain `text`, capital letters or not."""
         return self._wait_for(
-            lambda: next((event for event in self.log[after:] if text in event["event"]), None), seconds
+            lambda: next((event for event in self.log[after:] if text.lower() in event["event"].lower()), None), seconds
         )
 
     def _wait_for(self, find: Callable[[], _T | None], seconds: float = PATIENCE_SECONDS) -> _T:

@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from appstatsd.collect.rows import Rows
+from appstatsd.errors import StoreUnavailable
 from appstatsd.store.copy_body import BodyEncoder
 from appstatsd.store.errors import classified
 from appstatsd.store.pool import BoundedConnection, Database
@@ -26,6 +27,11 @@ from appstatsd.store.url import redacted
 _SHARE_OF_STATEMENT: Final = 0.8
 """Of the flush's time limit: the server gives a statement up before we give the server up, and says why."""
 _SHARE_OF_LOCK: Final = 0.4
+_LOST_RACE: Final = frozenset({"40001", "40P01"})
+"""Others update the same rows, in an order of their own, and this transaction was chosen to make way: no trouble of the
+database's, and nothing to tell anybody."""
+_RACES: Final = 5
+"""How many of those one call may lose."""
 _SCHEMA_SECONDS: Final = 60.0
 """How long what we know of the tables is believed; columns may be added, and tables replaced, under our feet."""
 
@@ -91,7 +97,18 @@ class PostgresReporter:
         if not len(rows):
             return
         body = self._encoder.body(rows)
-        with self._connection(self._timeout_seconds) as connection, connection.transaction():
+        deadline = time.monotonic() + self._timeout_seconds
+        for left in reversed(range(_RACES)):
+            try:
+                self._commit(body, deadline - time.monotonic())
+            except StoreUnavailable as error:
+                if error.sqlstate not in _LOST_RACE or not left or time.monotonic() >= deadline:
+                    raise
+            else:
+                break
+
+    def _commit(self, body: bytes, timeout_seconds: float) -> None:
+        with self._connection(timeout_seconds) as connection, connection.transaction():
             write = self._writing(connection)
             connection.execute(self._begin)
             with connection.cursor().copy(self._copy) as copy:
