@@ -17,10 +17,11 @@ from typing import Final, Protocol
 import structlog
 
 from appstatsd.admission import CHECK_US, Admission
+from appstatsd.answers import Answer
 from appstatsd.clock import Clock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.events import Event, Flushed, Quarantined, QuarantineRetried, Received, Written
-from appstatsd.ledger import Answer, Ledger
+from appstatsd.ledger import Ledger
 
 MAX_DRAIN_BYTES: Final = 16 << 20
 """How many bytes of messages one drain takes at most, so that the first of them is not kept waiting."""

@@ -3,7 +3,7 @@
 By events alone (events.py), applied one after another by one thread. Invariant: the same events in the same order give
 the same state, so a recovery replays them and a test needs nothing but a list of them.
 
-The rules of the wire that need a memory live here: whose stream is whose, which batch is next, what was applied before.
+Whose stream is whose is known here too; which batch may come next on it is judged in sequences.py.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import groupby
 from typing import Any
 
 import numpy.typing as npt
 
-from appstatsd.collect.batch import Arrival, Reason, Rejection
+from appstatsd.answers import Answer, EndReason, add_answers
+from appstatsd.collect.batch import Arrival, Reason
 from appstatsd.collect.clients import Client
 from appstatsd.collect.collector import Collector
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
-from appstatsd.decode import Decoder, Request
+from appstatsd.decode import Decoder
 from appstatsd.deliver.outbox import Outbox
 from appstatsd.deliver.quarantine import Quarantine
 from appstatsd.errors import BrokenMessage
@@ -39,42 +39,10 @@ from appstatsd.events import (
     Went,
     Written,
 )
+from appstatsd.sequences import UsedTwice, is_next
 
 _OUTBOX_ROW_BYTES = 160
 """About what a waiting row takes in a snapshot: its cells, its marks, and a share of its app."""
-
-
-class EndReason(Enum):
-    """Why the daemon ends a stream; the names are those of the gRPC status."""
-
-    OK = "closing was said, and what it ends is as durable as a batch"
-    INVALID_ARGUMENT = "the protocol was broken"
-    ALREADY_EXISTS = "the client_id is in use twice"
-    ABORTED = "a newer stream of this client_id took over"
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one stream is told, once the events behind it are durable."""
-
-    greeting: int | None = None
-    """The sequence held for the client before its stream opened; None: the stream was open already."""
-    acked_sequence: int | None = None
-    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
-    """With the number of the batch."""
-    messages: int = 0
-    """How many messages of the stream have been dealt with."""
-    end: EndReason | None = None
-    detail: str = ""
-    """Where the stream is ended: what was wrong and what was expected."""
-
-    def add(self, later: Answer) -> None:
-        """Say at once what `later` would say after this."""
-        self.acked_sequence = self.acked_sequence if later.acked_sequence is None else later.acked_sequence
-        self.rejected += later.rejected
-        self.messages += later.messages
-        self.end = self.end or later.end
-        self.detail = self.detail or later.detail
 
 
 @dataclass(slots=True)
@@ -153,10 +121,10 @@ class Ledger:
         answers: dict[int, Answer] = {}
         for kind, run in groupby(events, type):
             if kind is Received:
-                _add(answers, self.received([event for event in run if isinstance(event, Received)]))
+                add_answers(answers, self.received([event for event in run if isinstance(event, Received)]))
             else:
                 for event in run:
-                    _add(answers, self.apply(event))
+                    add_answers(answers, self.apply(event))
         return answers
 
     def apply(self, event: Event) -> dict[int, Answer]:
@@ -218,9 +186,9 @@ class Ledger:
             client = self._client(client_id)
             try:
                 request = self._decoder.decode(event.message)
-                fresh = self._is_next(client, request)
+                fresh = is_next(client, request)
             except BrokenMessage as broken:
-                reason = EndReason.ALREADY_EXISTS if isinstance(broken, _UsedTwice) else EndReason.INVALID_ARGUMENT
+                reason = EndReason.ALREADY_EXISTS if isinstance(broken, UsedTwice) else EndReason.INVALID_ARGUMENT
                 answer.end, answer.detail = reason, str(broken)
                 merge()
                 self._close_stream(event.stream, event.wall_us, event.mono_us)
@@ -280,31 +248,6 @@ class Ledger:
         answers[event.stream] = Answer(greeting=client.applied_sequence)
         return answers
 
-    def _is_next(self, client: Client, request: Request) -> bool:
-        if request.client_id and request.client_id != client.client_id:
-            raise BrokenMessage(
-                f"client_id changed to {request.client_id!r}; expected {client.client_id!r} or none on this stream"
-            )
-        sequence, applied = request.sequence, client.applied_sequence
-        if request.batch is None:
-            if sequence:
-                raise BrokenMessage(f"batch {sequence} is empty; expected 1 to 10000 reports, or sequence 0 with none")
-            if not request.closing:
-                raise BrokenMessage("a message without a batch; only the first of a stream and a closing one may be so")
-            return False
-        if not sequence:
-            raise BrokenMessage("the batch has sequence 0; expected numbers from 1")
-        if sequence <= applied:
-            if not client.is_same(sequence, request.digest):
-                raise _UsedTwice(
-                    f"batch {sequence} of client_id {client.client_id!r} was applied with other content, or too long ago "
-                    f"to tell (the last is {applied}); the client_id is in use twice, make it of random bits at each start"
-                )
-            return False
-        if applied and sequence != applied + 1 and not client.lost_batches:
-            raise BrokenMessage(f"batch {sequence} leaves a gap; expected {applied + 1}")
-        return True
-
     def _client_of(self, event: Received) -> str | None:
         """Whose open stream the message came in on; None: the stream is not open any more."""
         if self._lost_events and event.stream >= self.next_stream:
@@ -321,14 +264,3 @@ class Ledger:
         if client_id is not None:
             del self._streams[client_id]
             self.collector.went(client_id, wall_us, mono_us)
-
-
-def _add(answers: dict[int, Answer], more: dict[int, Answer]) -> None:
-    for stream, answer in more.items():
-        known = answers.setdefault(stream, answer)
-        if known is not answer:
-            known.add(answer)
-
-
-class _UsedTwice(BrokenMessage):
-    """A number was used before, with other content."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from appstatsd.answers import Answer
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
 from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, Question
 from appstatsd.events import Came, Flushed, Received, Started, Went, Written
-from appstatsd.ledger import Answer, Ledger
+from appstatsd.ledger import Ledger
 
 from tests.support.raw_client import request
 from tests.support.reports import HOUR, SECOND, T0, report, session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from appstatsd.answers import Answer, EndReason
 from appstatsd.collect.rows import EndSource
 from appstatsd.collect.rules import Rules
 from appstatsd.events import (
@@ -19,7 +20,7 @@ from appstatsd.events import (
     Went,
     Written,
 )
-from appstatsd.ledger import Answer, EndReason, Ledger
+from appstatsd.ledger import Ledger
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 
 from tests.support.raw_client import request

@@ -16,11 +16,11 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from appstatsd.answers import Answer, EndReason
 from appstatsd.clock import Clock
 from appstatsd.decode import MAX_CLIENT_ID_CHARACTERS
 from appstatsd.events import Came, Event, Received, Went
 from appstatsd.ingest.stream import Room, Stream
-from appstatsd.ledger import Answer, EndReason
 from appstatsd.observe.logging import RateLimited
 from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsRequest
 

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from appstatsd.ledger import Answer, EndReason
+from appstatsd.answers import Answer, EndReason
 from appstatsd.wire.appstats.v1.appstats_pb2 import RejectedReport, RejectionReason, StreamReportsResponse
 
 MAX_UNANSWERED: Final = 32

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 
 import pytest
+from appstatsd.answers import Answer, EndReason
 from appstatsd.collect.batch import Reason, Rejection
 from appstatsd.ingest.stream import MAX_RESPONSE_BYTES, MAX_UNANSWERED, MAX_UNANSWERED_BYTES, Room, Stream
-from appstatsd.ledger import Answer, EndReason
 from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsResponse
 
 
