@@ -411,3 +411,24 @@ func TestACountStaysWhereTheDatabaseHasNoMoreRoom(t *testing.T) {
 		t.Fatal(r.requests)
 	}
 }
+
+func TestWhatWasSentUnderTheOldClientIDVouchesForNothingUnderTheNewOne(t *testing.T) {
+	w := newWire(t, nil)
+	w.open()
+	w.begin(1)
+	w.linger()
+	w.settle()
+	w.lose(codes.Aborted)
+	w.core.opened(w.now)
+	w.is(!w.ack(1), "number 1 was never sent under this client_id")
+}
+
+func TestAReportThatIsHeldBackMakesNothingDueWhenItChanges(t *testing.T) {
+	w := newWire(t, nil)
+	w.open()
+	r := w.begin(1)
+	w.linger()
+	w.sent()
+	w.lose(codes.InvalidArgument)
+	w.is(!w.core.buffer.changed(r, w.now), "the shell is woken for nothing")
+}
