@@ -28,7 +28,7 @@ PYTEST := $(BIN)/pytest -p tests.left_out
 generate: setup ## Generate code from proto/
 	@for out in $(PYTHON_WIRE); do \
 	  $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$out --pyi_out=$$out $(PROTO) || exit 1; done
-	@$(MAKE) --no-print-directory generate-go generate-node
+	@$(MAKE) --no-print-directory generate-go generate-node generate-java
 
 # protoc's plugins for Go, of the versions that go.mod names.
 GO_TOOLS := build/go-tools
@@ -60,6 +60,11 @@ generate-node: setup $(NODE_MODULES)/.package-lock.json
 build-node: $(NODE_MODULES)/.package-lock.json
 	cd clients/node && npm run --silent build
 
+JAVA_WIRE ?= clients/java/client/src/main/java
+.PHONY: generate-java
+generate-java:
+	@if ! command -v mvn >/dev/null; then echo "left out: the Java stubs need mvn"; else clients/java/generate.sh $(JAVA_WIRE); fi
+
 .PHONY: check
 check: setup check-generated ## Lint, types, formats, and that generated code is current
 	$(BIN)/ruff check .
@@ -79,6 +84,9 @@ check-generated: setup
 	@if ! command -v npm >/dev/null; then echo "left out: the Node stubs' check needs npm"; else \
 	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-node NODE_WIRE=$$fresh && \
 	  diff -r $$fresh clients/node/src/wire || { echo "clients/node/src/wire is not current: make generate"; exit 1; }; fi
+	@if ! command -v mvn >/dev/null; then echo "left out: the Java stubs' check needs mvn"; else \
+	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-java JAVA_WIRE=$$fresh && \
+	  diff -r $$fresh/io/appstatsd/v1 $(JAVA_WIRE)/io/appstatsd/v1 || { echo "clients/java is not current: make generate"; exit 1; }; fi
 
 .PHONY: test
 test: setup ## Run all tests that this machine can run, and name those left out
