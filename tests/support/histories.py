@@ -133,6 +133,8 @@ STARTS = (
     *(Start(Span("age", 1, more)) for more in JITTER),
     *(Start(Span("skew", -1, more)) for more in JITTER),
     Start(Span("remembered")),
+    Start(Span("second", -1)),
+    Start(Span("window", -1)),
 )
 ENDS = (
     *(End("start", Span("second", times)) for times in range(3) for _ in range(3)),

@@ -441,6 +441,14 @@ def test_a_proxy_that_is_back_within_the_grace_goes_on_as_if_nothing_had_been(to
     assert told.collector.abandoned == 0
 
 
+def test_a_proxy_that_is_back_within_the_grace_with_an_end_has_ended_its_session_as_any_other(told: Told) -> None:
+    told.hear(95, live(90))
+    told.went(100)
+    told.came(220)
+    told.hear(221, lasting(90, 20))
+    assert told.flush(230) == [rolled(1, 1, made=230)]
+
+
 def test_a_proxy_that_is_back_after_the_grace_has_lost_its_sessions_even_if_no_flush_came_between(told: Told) -> None:
     told.hear(1, live(0))
     told.went(100)
