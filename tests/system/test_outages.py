@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,6 @@ from tests.support.table import last_used, rows
 from tests.system.conftest import NewDaemon
 
 WINDOW = MINUTE
-SECONDS_AT_FULL_SPEED = 8.0
 
 
 @dataclass(frozen=True)
@@ -223,45 +221,45 @@ def test_while_the_table_is_gone_nothing_is_quarantined_and_the_log_says_what_to
 def test_two_daemons_and_somebody_else_at_the_same_workspaces_meet_no_failure(
     new_daemon: NewDaemon, database_url: str
 ) -> None:
+    with psycopg.connect(database_url, autocommit=True) as by_hand:  # so that deadlocks are found at once
+        by_hand.execute(f"ALTER DATABASE {by_hand.info.dbname} SET deadlock_timeout = '20ms'")
     daemons = [new_daemon(database_url, "--report-interval=100ms", "--flush-timeout=50s") for _ in range(2)]
     for daemon in daemons:
         daemon.start()
     [number] = fresh()
     apps = [app(number * 1_000 + place) for place in range(200)]
-    until = time.monotonic() + SECONDS_AT_FULL_SPEED
+    all_is_written = threading.Event()
 
     def send(daemon: DaemonProcess, seed: int) -> set[bytes]:
         dice = random.Random(seed)
-        places = itertools.count((number * 10 + seed) * 10_000_000)
-        sent = set()
+        end = now_us() - MINUTE
+        first = (number * 10 + seed) * 1_000_000
+        reports = [report(first + place, end - HOUR, end, of=dice.choice(apps)) for place in range(15_000)]
         with Client(daemon.target) as client:
-            while time.monotonic() < until:
-                end = now_us() - MINUTE
-                reports = [report(next(places), end - HOUR, end, of=dice.choice(apps)) for _ in range(500)]
-                client.report(*reports)
-                sent |= {one.session_id for one in reports}
-        return sent
+            for batch in in_batches(reports, 250):
+                client.report(*batch)
+        daemon.flush()
+        return {one.session_id for one in reports}
 
-    def meddle() -> int:
+    def meddle() -> None:
         dice = random.Random(number)
         workspaces = [UUID(bytes=each.workspace_id) for each in apps]
-        count = 0
         with psycopg.connect(database_url, autocommit=True) as connection:
-            while time.monotonic() < until:
+            while not all_is_written.is_set():
                 some = dice.sample(workspaces, 20)
                 # In no order that anybody could rely on, so that deadlocks do happen, and this one may lose.
                 with contextlib.suppress(psycopg.errors.DeadlockDetected):
                     connection.execute("UPDATE workspaces SET last_used_at = last_used_at WHERE id = ANY(%s)", [some])
-                    count += 1
-        return count
 
     with ThreadPoolExecutor(3) as pool:
-        sending = [pool.submit(send, daemon, seed) for seed, daemon in enumerate(daemons)]
         meddling = pool.submit(meddle)
-        sent = set().union(*(each.result() for each in sending))
-        assert meddling.result() > 10
+        try:
+            sending = [pool.submit(send, daemon, seed) for seed, daemon in enumerate(daemons)]
+            sent = set().union(*(each.result() for each in sending))
+        finally:
+            all_is_written.set()
+        meddling.result()
     for daemon in daemons:
-        daemon.flush()
         assert [event["reason"] for event in daemon.log if "cannot be written" in event["event"]] == []
         assert daemon.status().last_flush_error == ""
     assert {row.session_id for row in rows(database_url).values()} == sent
