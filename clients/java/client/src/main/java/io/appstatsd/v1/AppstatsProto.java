@@ -153,70 +153,70 @@ public final class AppstatsProto extends com.google.protobuf.GeneratedFile {
       "ejectionReason\022\017\n\007message\030\004 \001(\t\"\'\n\014Flush" +
       "Request\022\027\n\017as_of_unix_nano\030\001 \001(\006\";\n\rFlus" +
       "hResponse\022\024\n\014rows_written\030\001 \001(\004\022\024\n\014backl" +
-      "og_rows\030\002 \001(\004\"\022\n\020GetStatusRequest\"\241\001\n\014Cl" +
+      "og_rows\030\002 \001(\004\"\022\n\020GetStatusRequest\"\263\001\n\014Cl" +
       "ientStatus\022\021\n\tclient_id\030\001 \001(\t\022\021\n\tconnect" +
       "ed\030\002 \001(\010\022#\n\033last_sign_of_life_unix_nano\030" +
       "\003 \001(\006\022\026\n\016acked_sequence\030\004 \001(\004\022\025\n\rlive_se" +
-      "ssions\030\005 \001(\004\022\027\n\017dropped_reports\030\006 \001(\004\"\301\004" +
-      "\n\021GetStatusResponse\022\017\n\007version\030\001 \001(\t\022\034\n\024" +
-      "started_at_unix_nano\030\002 \001(\006\022\025\n\rlive_sessi" +
-      "ons\030\003 \001(\004\022\016\n\006groups\030\004 \001(\004\022\024\n\014backlog_row" +
-      "s\030\005 \001(\004\022\"\n\032oldest_backlog_age_seconds\030\006 " +
-      "\001(\004\022\030\n\020quarantined_rows\030\007 \001(\004\022\030\n\020reports" +
-      "_accepted\030\010 \001(\004\022\030\n\020reports_rejected\030\t \001(" +
-      "\004\022\031\n\021reports_duplicate\030\n \001(\004\022\024\n\014rows_wri" +
-      "tten\030\013 \001(\004\022\037\n\027last_flush_at_unix_nano\030\014 " +
-      "\001(\006\022\030\n\020last_flush_error\030\r \001(\t\022\026\n\016databas" +
-      "e_state\030\016 \001(\t\022\025\n\rjournal_bytes\030\017 \001(\004\022\031\n\021" +
-      "connected_streams\030\020 \001(\004\022\032\n\022sessions_aban" +
-      "doned\030\021 \001(\004\022\"\n\032reports_dropped_by_client" +
-      "s\030\022 \001(\004\022*\n\007clients\030\023 \003(\0132\031.appstats.v1.C" +
-      "lientStatus\022\026\n\016journal_damage\030\024 \001(\t\022\024\n\014d" +
-      "atabase_url\030\025 \001(\t\"\344\002\n\016QuarantinedRow\022\n\n\002" +
-      "id\030\001 \001(\004\022\017\n\007user_id\030\002 \001(\014\022\024\n\014workspace_i" +
-      "d\030\003 \001(\014\022\020\n\010agent_id\030\004 \001(\014\0220\n\raccess_meth" +
-      "od\030\005 \001(\0162\031.appstats.v1.AccessMethod\022\024\n\014s" +
-      "lug_or_port\030\006 \001(\t\022\022\n\nsession_id\030\007 \001(\014\022$\n" +
-      "\034session_started_at_unix_nano\030\010 \001(\006\022\"\n\032s" +
-      "ession_ended_at_unix_nano\030\t \001(\006\022\020\n\010reque" +
-      "sts\030\n \001(\r\022\020\n\010sessions\030\013 \001(\r\022\017\n\007message\030\014" +
-      " \001(\t\022\020\n\010sqlstate\030\r \001(\t\022 \n\030quarantined_at" +
-      "_unix_nano\030\016 \001(\006\")\n\025ListQuarantineReques" +
-      "t\022\020\n\010after_id\030\001 \001(\004\"C\n\026ListQuarantineRes" +
-      "ponse\022)\n\004rows\030\001 \003(\0132\033.appstats.v1.Quaran" +
-      "tinedRow\"2\n\026RetryQuarantineRequest\022\013\n\003id" +
-      "s\030\001 \003(\004\022\013\n\003all\030\002 \001(\010\"D\n\027RetryQuarantineR" +
-      "esponse\022\024\n\014rows_retried\030\001 \001(\004\022\023\n\013unknown" +
-      "_ids\030\002 \003(\004\"1\n\025DropQuarantineRequest\022\013\n\003i" +
-      "ds\030\001 \003(\004\022\013\n\003all\030\002 \001(\010\"C\n\026DropQuarantineR" +
-      "esponse\022\024\n\014rows_dropped\030\001 \001(\004\022\023\n\013unknown" +
-      "_ids\030\002 \003(\004*~\n\014AccessMethod\022\035\n\031ACCESS_MET" +
-      "HOD_UNSPECIFIED\020\000\022\026\n\022ACCESS_METHOD_PATH\020" +
-      "\001\022\033\n\027ACCESS_METHOD_SUBDOMAIN\020\002\022\032\n\026ACCESS" +
-      "_METHOD_TERMINAL\020\003*\355\001\n\017RejectionReason\022 " +
-      "\n\034REJECTION_REASON_UNSPECIFIED\020\000\022\037\n\033REJE" +
-      "CTION_REASON_INVALID_ID\020\001\022*\n&REJECTION_R" +
-      "EASON_INVALID_ACCESS_METHOD\020\002\022)\n%REJECTI" +
-      "ON_REASON_INVALID_SLUG_OR_PORT\020\003\022!\n\035REJE" +
-      "CTION_REASON_INVALID_TIME\020\004\022\035\n\031REJECTION" +
-      "_REASON_CONFLICT\020\0052\376\001\n\024SessionReportServ" +
-      "ice\022Z\n\rStreamReports\022!.appstats.v1.Strea" +
-      "mReportsRequest\032\".appstats.v1.StreamRepo" +
-      "rtsResponse(\0010\001\022>\n\005Flush\022\031.appstats.v1.F" +
-      "lushRequest\032\032.appstats.v1.FlushResponse\022" +
-      "J\n\tGetStatus\022\035.appstats.v1.GetStatusRequ" +
-      "est\032\036.appstats.v1.GetStatusResponse2\247\002\n\021" +
-      "QuarantineService\022Y\n\016ListQuarantine\022\".ap" +
-      "pstats.v1.ListQuarantineRequest\032#.appsta" +
-      "ts.v1.ListQuarantineResponse\022\\\n\017RetryQua" +
-      "rantine\022#.appstats.v1.RetryQuarantineReq" +
-      "uest\032$.appstats.v1.RetryQuarantineRespon" +
-      "se\022Y\n\016DropQuarantine\022\".appstats.v1.DropQ" +
-      "uarantineRequest\032#.appstats.v1.DropQuara" +
-      "ntineResponseBd\n\017io.appstatsd.v1B\rAppsta" +
-      "tsProtoP\001Z@github.com/appstatsd/appstats" +
-      "d/clients/go/appstats/v1;appstatsv1b\006pro" +
-      "to3"
+      "ssions\030\005 \001(\004\022\027\n\017dropped_reports\030\006 \001(\004\022\020\n" +
+      "\010software\030\007 \001(\t\"\301\004\n\021GetStatusResponse\022\017\n" +
+      "\007version\030\001 \001(\t\022\034\n\024started_at_unix_nano\030\002" +
+      " \001(\006\022\025\n\rlive_sessions\030\003 \001(\004\022\016\n\006groups\030\004 " +
+      "\001(\004\022\024\n\014backlog_rows\030\005 \001(\004\022\"\n\032oldest_back" +
+      "log_age_seconds\030\006 \001(\004\022\030\n\020quarantined_row" +
+      "s\030\007 \001(\004\022\030\n\020reports_accepted\030\010 \001(\004\022\030\n\020rep" +
+      "orts_rejected\030\t \001(\004\022\031\n\021reports_duplicate" +
+      "\030\n \001(\004\022\024\n\014rows_written\030\013 \001(\004\022\037\n\027last_flu" +
+      "sh_at_unix_nano\030\014 \001(\006\022\030\n\020last_flush_erro" +
+      "r\030\r \001(\t\022\026\n\016database_state\030\016 \001(\t\022\025\n\rjourn" +
+      "al_bytes\030\017 \001(\004\022\031\n\021connected_streams\030\020 \001(" +
+      "\004\022\032\n\022sessions_abandoned\030\021 \001(\004\022\"\n\032reports" +
+      "_dropped_by_clients\030\022 \001(\004\022*\n\007clients\030\023 \003" +
+      "(\0132\031.appstats.v1.ClientStatus\022\026\n\016journal" +
+      "_damage\030\024 \001(\t\022\024\n\014database_url\030\025 \001(\t\"\344\002\n\016" +
+      "QuarantinedRow\022\n\n\002id\030\001 \001(\004\022\017\n\007user_id\030\002 " +
+      "\001(\014\022\024\n\014workspace_id\030\003 \001(\014\022\020\n\010agent_id\030\004 " +
+      "\001(\014\0220\n\raccess_method\030\005 \001(\0162\031.appstats.v1" +
+      ".AccessMethod\022\024\n\014slug_or_port\030\006 \001(\t\022\022\n\ns" +
+      "ession_id\030\007 \001(\014\022$\n\034session_started_at_un" +
+      "ix_nano\030\010 \001(\006\022\"\n\032session_ended_at_unix_n" +
+      "ano\030\t \001(\006\022\020\n\010requests\030\n \001(\r\022\020\n\010sessions\030" +
+      "\013 \001(\r\022\017\n\007message\030\014 \001(\t\022\020\n\010sqlstate\030\r \001(\t" +
+      "\022 \n\030quarantined_at_unix_nano\030\016 \001(\006\")\n\025Li" +
+      "stQuarantineRequest\022\020\n\010after_id\030\001 \001(\004\"C\n" +
+      "\026ListQuarantineResponse\022)\n\004rows\030\001 \003(\0132\033." +
+      "appstats.v1.QuarantinedRow\"2\n\026RetryQuara" +
+      "ntineRequest\022\013\n\003ids\030\001 \003(\004\022\013\n\003all\030\002 \001(\010\"D" +
+      "\n\027RetryQuarantineResponse\022\024\n\014rows_retrie" +
+      "d\030\001 \001(\004\022\023\n\013unknown_ids\030\002 \003(\004\"1\n\025DropQuar" +
+      "antineRequest\022\013\n\003ids\030\001 \003(\004\022\013\n\003all\030\002 \001(\010\"" +
+      "C\n\026DropQuarantineResponse\022\024\n\014rows_droppe" +
+      "d\030\001 \001(\004\022\023\n\013unknown_ids\030\002 \003(\004*~\n\014AccessMe" +
+      "thod\022\035\n\031ACCESS_METHOD_UNSPECIFIED\020\000\022\026\n\022A" +
+      "CCESS_METHOD_PATH\020\001\022\033\n\027ACCESS_METHOD_SUB" +
+      "DOMAIN\020\002\022\032\n\026ACCESS_METHOD_TERMINAL\020\003*\355\001\n" +
+      "\017RejectionReason\022 \n\034REJECTION_REASON_UNS" +
+      "PECIFIED\020\000\022\037\n\033REJECTION_REASON_INVALID_I" +
+      "D\020\001\022*\n&REJECTION_REASON_INVALID_ACCESS_M" +
+      "ETHOD\020\002\022)\n%REJECTION_REASON_INVALID_SLUG" +
+      "_OR_PORT\020\003\022!\n\035REJECTION_REASON_INVALID_T" +
+      "IME\020\004\022\035\n\031REJECTION_REASON_CONFLICT\020\0052\376\001\n" +
+      "\024SessionReportService\022Z\n\rStreamReports\022!" +
+      ".appstats.v1.StreamReportsRequest\032\".apps" +
+      "tats.v1.StreamReportsResponse(\0010\001\022>\n\005Flu" +
+      "sh\022\031.appstats.v1.FlushRequest\032\032.appstats" +
+      ".v1.FlushResponse\022J\n\tGetStatus\022\035.appstat" +
+      "s.v1.GetStatusRequest\032\036.appstats.v1.GetS" +
+      "tatusResponse2\247\002\n\021QuarantineService\022Y\n\016L" +
+      "istQuarantine\022\".appstats.v1.ListQuaranti" +
+      "neRequest\032#.appstats.v1.ListQuarantineRe" +
+      "sponse\022\\\n\017RetryQuarantine\022#.appstats.v1." +
+      "RetryQuarantineRequest\032$.appstats.v1.Ret" +
+      "ryQuarantineResponse\022Y\n\016DropQuarantine\022\"" +
+      ".appstats.v1.DropQuarantineRequest\032#.app" +
+      "stats.v1.DropQuarantineResponseBd\n\017io.ap" +
+      "pstatsd.v1B\rAppstatsProtoP\001Z@github.com/" +
+      "appstatsd/appstatsd/clients/go/appstats/" +
+      "v1;appstatsv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -281,7 +281,7 @@ public final class AppstatsProto extends com.google.protobuf.GeneratedFile {
     internal_static_appstats_v1_ClientStatus_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_appstats_v1_ClientStatus_descriptor,
-        new java.lang.String[] { "ClientId", "Connected", "LastSignOfLifeUnixNano", "AckedSequence", "LiveSessions", "DroppedReports", });
+        new java.lang.String[] { "ClientId", "Connected", "LastSignOfLifeUnixNano", "AckedSequence", "LiveSessions", "DroppedReports", "Software", });
     internal_static_appstats_v1_GetStatusResponse_descriptor =
       getDescriptor().getMessageType(10);
     internal_static_appstats_v1_GetStatusResponse_fieldAccessorTable = new

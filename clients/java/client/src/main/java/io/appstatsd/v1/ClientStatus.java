@@ -33,6 +33,7 @@ private static final long serialVersionUID = 0L;
   }
   private ClientStatus() {
     clientId_ = "";
+    software_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -175,6 +176,53 @@ private static final long serialVersionUID = 0L;
     return droppedReports_;
   }
 
+  public static final int SOFTWARE_FIELD_NUMBER = 7;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object software_ = "";
+  /**
+   * <pre>
+   * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+   * </pre>
+   *
+   * <code>string software = 7;</code>
+   * @return The software.
+   */
+  @java.lang.Override
+  public java.lang.String getSoftware() {
+    java.lang.Object ref = software_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      software_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+   * </pre>
+   *
+   * <code>string software = 7;</code>
+   * @return The bytes for software.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getSoftwareBytes() {
+    java.lang.Object ref = software_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      software_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -207,6 +255,9 @@ private static final long serialVersionUID = 0L;
     if (droppedReports_ != 0L) {
       output.writeUInt64(6, droppedReports_);
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(software_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 7, software_);
+    }
     getUnknownFields().writeTo(output);
   }
   private int computeSerializedSize_0() {
@@ -233,6 +284,9 @@ private static final long serialVersionUID = 0L;
     if (droppedReports_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
         .computeUInt64Size(6, droppedReports_);
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(software_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(7, software_);
     }
     return size;
   }
@@ -270,6 +324,8 @@ private static final long serialVersionUID = 0L;
         != other.getLiveSessions()) return false;
     if (getDroppedReports()
         != other.getDroppedReports()) return false;
+    if (!getSoftware()
+        .equals(other.getSoftware())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -298,6 +354,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + DROPPED_REPORTS_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getDroppedReports());
+    hash = (37 * hash) + SOFTWARE_FIELD_NUMBER;
+    hash = (53 * hash) + getSoftware().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -439,6 +497,7 @@ private static final long serialVersionUID = 0L;
       ackedSequence_ = 0L;
       liveSessions_ = 0L;
       droppedReports_ = 0L;
+      software_ = "";
       return this;
     }
 
@@ -490,6 +549,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.droppedReports_ = droppedReports_;
       }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.software_ = software_;
+      }
     }
 
     @java.lang.Override
@@ -523,6 +585,11 @@ private static final long serialVersionUID = 0L;
       }
       if (other.getDroppedReports() != 0L) {
         setDroppedReports(other.getDroppedReports());
+      }
+      if (!other.getSoftware().isEmpty()) {
+        software_ = other.software_;
+        bitField0_ |= 0x00000040;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -580,6 +647,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 48
+            case 58: {
+              software_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 58
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -905,6 +977,98 @@ private static final long serialVersionUID = 0L;
     public Builder clearDroppedReports() {
       bitField0_ = (bitField0_ & ~0x00000020);
       droppedReports_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object software_ = "";
+    /**
+     * <pre>
+     * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+     * </pre>
+     *
+     * <code>string software = 7;</code>
+     * @return The software.
+     */
+    public java.lang.String getSoftware() {
+      java.lang.Object ref = software_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        software_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+     * </pre>
+     *
+     * <code>string software = 7;</code>
+     * @return The bytes for software.
+     */
+    public com.google.protobuf.ByteString
+        getSoftwareBytes() {
+      java.lang.Object ref = software_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        software_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+     * </pre>
+     *
+     * <code>string software = 7;</code>
+     * @param value The software to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSoftware(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      software_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+     * </pre>
+     *
+     * <code>string software = 7;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSoftware() {
+      software_ = getDefaultInstance().getSoftware();
+      bitField0_ = (bitField0_ & ~0x00000040);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+     * </pre>
+     *
+     * <code>string software = 7;</code>
+     * @param value The bytes for software to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSoftwareBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      software_ = value;
+      bitField0_ |= 0x00000040;
       onChanged();
       return this;
     }

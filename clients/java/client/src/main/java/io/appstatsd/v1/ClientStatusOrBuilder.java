@@ -79,4 +79,24 @@ public interface ClientStatusOrBuilder extends
    * @return The droppedReports.
    */
   long getDroppedReports();
+
+  /**
+   * <pre>
+   * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+   * </pre>
+   *
+   * <code>string software = 7;</code>
+   * @return The software.
+   */
+  java.lang.String getSoftware();
+  /**
+   * <pre>
+   * Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+   * </pre>
+   *
+   * <code>string software = 7;</code>
+   * @return The bytes for software.
+   */
+  com.google.protobuf.ByteString
+      getSoftwareBytes();
 }

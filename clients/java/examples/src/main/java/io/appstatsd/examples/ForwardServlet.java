@@ -108,9 +108,9 @@ final class ForwardServlet extends AsyncProxyServlet {
                 upgrade.setHeader(name, Collections.list(request.getHeaders(name)));
             }
         }
-        String protocols = request.getHeader("Sec-WebSocket-Protocol");
-        if (protocols != null) {
-            upgrade.setSubProtocols(List.of(protocols.trim().split("\\s*,\\s*")));
+        List<String> protocols = Collections.list(request.getHeaders("Sec-WebSocket-Protocol"));
+        if (!protocols.isEmpty()) {
+            upgrade.setSubProtocols(String.join(",", protocols)); // not one by one: some apps read the first header only
         }
         return upgrade;
     }
