@@ -149,6 +149,7 @@ COUNTS = (0, 1, 1, 2, 3, 10, MAX_REQUESTS - 1, MAX_REQUESTS, MAX_REQUESTS + 1, 2
 BROKEN = (
     *(Report(one, session(1), T0 * 1000, 0, 1) for one in NOT_APPS),
     *(Report(app(1), flawed, T0 * 1000, 0, 1) for flawed in (bytes(16), b"", b"x" * 15, b"x" * 17)),
+    *(Report(one, bytes(16), T0 * 1000, 0, 1) for one in NOT_APPS),
     *(report(number, start=0) for number in range(3)),
     *(report(number, start=0, end=T0) for number in range(3)),
     *(Report(app(1), session(number), T0 * 1000, ended, 1) for number in range(3) for ended in (1, 999, 2**64 - 1)),
