@@ -35,6 +35,8 @@ class Came:
     mono_us: int
     dropped_reports: int = 0
     """How many reports the client has dropped so far, as its first message says."""
+    software: str = ""
+    """Name and version of the client library, as it says."""
 
 
 @dataclass(frozen=True, slots=True)

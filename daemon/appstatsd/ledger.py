@@ -245,6 +245,7 @@ class Ledger:
         self.collector.came(event.client_id, event.wall_us, event.mono_us)
         client = self._client(event.client_id)
         client.dropped_reports = max(client.dropped_reports, event.dropped_reports)
+        client.software = event.software
         answers[event.stream] = Answer(greeting=client.applied_sequence)
         return answers
 

@@ -61,7 +61,8 @@ def encode_record(event: Event) -> tuple[bytes, ...]:
         case Received():
             return head, _named(event.stream, event.client_id), event.message
         case Came():
-            return head, _named(event.stream, event.client_id), struct.pack("<Q", event.dropped_reports)
+            dropped_reports = struct.pack("<Q", event.dropped_reports)
+            return head, _named(event.stream, event.client_id), dropped_reports, event.software.encode()
         case Went():
             return head, _named(event.stream, "")
         case Flushed():
@@ -93,8 +94,8 @@ def decode_record(record: memoryview) -> Event:
         return Received(stream, client_id, bytes(rest), wall_us, mono_us)
     if kind is Came:
         stream, client_id, rest = _unnamed(body)
-        (dropped_reports,) = struct.unpack("<Q", rest)
-        return Came(stream, client_id, wall_us, mono_us, dropped_reports)
+        (dropped_reports,) = struct.unpack_from("<Q", rest)
+        return Came(stream, client_id, wall_us, mono_us, dropped_reports, str(rest[8:], "utf-8"))
     if kind is Went:
         return Went(_unnamed(body)[0], wall_us, mono_us)
     if kind is Flushed:

@@ -79,13 +79,16 @@ def _clients(status: GetStatusResponse, now_ns: int) -> list[RenderableType]:
         return [Text(f"no clients yet, {connected}", style="dim")]
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("client", overflow="fold")
+    table.add_column("software")
     for heading in ("last heard of", "live sessions", "acknowledged", "dropped"):
         table.add_column(heading, justify="right")
     shown = sorted(status.clients, key=_by_interest)[:_CLIENTS_SHOWN]
     for client in shown:
         heard = "connected" if client.connected else _ago(client.last_sign_of_life_unix_nano, now_ns)
         figures = (client.live_sessions, client.acked_sequence, client.dropped_reports)
-        table.add_row(Text(client.client_id), heard, *(f"{figure:,}" for figure in figures))
+        table.add_row(
+            Text(client.client_id), Text(client.software or "-"), heard, *(f"{figure:,}" for figure in figures)
+        )
     hidden = len(status.clients) - len(shown)
     rest = [Text(f"and {hidden:,} more (--json shows all)", style="dim")] if hidden else []
     return [Text(f"{_count(len(status.clients), 'client')}, {connected}"), table, *rest]

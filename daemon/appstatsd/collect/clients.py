@@ -39,6 +39,7 @@ class Client:
         "lost_batches",
         "number",
         "reported",
+        "software",
     )
 
     def __init__(self, client_id: str, number: int, wall_us: int, mono_us: int, patience_us: int) -> None:
@@ -63,6 +64,8 @@ class Client:
         self.first_sequence = 0
         self.digests = array("Q")
         self.dropped_reports = 0
+        self.software = ""
+        """Name and version of its library, as it says."""
 
     def applied(self, sequence: int, digest: int) -> None:
         """This batch has been applied; its number follows the last one, or is this client's first."""
@@ -138,11 +141,14 @@ class Clients:
         """All clients, for a snapshot; keys begin with `prefix`."""
         clients = list(self._by_id.values())
         names, name_ends = pack([client.client_id.encode() for client in clients])
+        software, software_ends = pack([client.software.encode() for client in clients])
         digests, digest_ends = pack([client.digests.tobytes() for client in clients])
         numbers = np.array([[getattr(client, name) for name in _NUMBERS] for client in clients], np.int64)
         return {
             f"{prefix}.names": names,
             f"{prefix}.name_ends": name_ends,
+            f"{prefix}.software": software,
+            f"{prefix}.software_ends": software_ends,
             f"{prefix}.digests": digests,
             f"{prefix}.digest_ends": digest_ends,
             f"{prefix}.numbers": numbers.reshape(-1, len(_NUMBERS)),
@@ -159,8 +165,9 @@ class Clients:
         numbers = arrays[f"{prefix}.numbers"]
         self.table = [None] * (len(numbers) + len(self._free))
         self.here = np.zeros(max(64, len(self.table)), np.bool_)
-        for name, digests, row, sequences in zip(
+        for name, software, digests, row, sequences in zip(
             unpack(arrays[f"{prefix}.names"], arrays[f"{prefix}.name_ends"]),
+            unpack(arrays[f"{prefix}.software"], arrays[f"{prefix}.software_ends"]),
             unpack(arrays[f"{prefix}.digests"], arrays[f"{prefix}.digest_ends"]),
             numbers.tolist(),
             arrays[f"{prefix}.sequences"].tolist(),
@@ -172,6 +179,7 @@ class Clients:
             for attribute in _FLAGS:
                 setattr(client, attribute, bool(getattr(client, attribute)))
             client.applied_sequence, client.first_sequence, client.dropped_reports = sequences
+            client.software = software.decode()
             client.digests.frombytes(digests)
             self._by_id[client.client_id] = client
             self.table[client.number] = client

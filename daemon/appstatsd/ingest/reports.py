@@ -27,6 +27,8 @@ from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsRequest
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 RETRY_DELAY_KEY: Final = "appstats-retry-delay-ms"
+SOFTWARE_KEY: Final = "appstats-client"
+MAX_SOFTWARE_CHARACTERS: Final = 64
 _MAX_WAITING_BYTES: Final = 64 << 20
 _LINES_OF_A_KIND: Final = 5
 """How many rejections for one reason, or ends of streams with one status, the log tells of in a minute."""
@@ -124,7 +126,8 @@ class ReportStreams:
         self._next += 1
         self._streams[stream.number] = stream
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
-        self._put(Came(stream.number, stream.client_id, wall_us, mono_us, request.dropped_reports))
+        software = _software(context)
+        self._put(Came(stream.number, stream.client_id, wall_us, mono_us, request.dropped_reports, software))
         if request.sequence or request.closing or request.reports or request.columns.ByteSize():
             self._take(stream, first)
         reading = asyncio.create_task(self._read(stream, context))
@@ -233,6 +236,14 @@ async def _first_message(message: bytes, context: Context) -> StreamReportsReque
             f"{MAX_CLIENT_ID_CHARACTERS}",
         )
     return request
+
+
+def _software(context: Context) -> str:
+    """What the client says of its library; what is no short name is left out, since it is shown."""
+    for key, value in context.invocation_metadata() or ():
+        if key == SOFTWARE_KEY and isinstance(value, str) and len(value) <= MAX_SOFTWARE_CHARACTERS:
+            return value if value.isprintable() else ""
+    return ""
 
 
 async def _abort(context: Context, status: grpc.StatusCode, detail: str, retry_delay_ms: int | None = None) -> NoReturn:

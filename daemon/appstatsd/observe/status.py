@@ -71,6 +71,7 @@ class StatusPage:
                     last_sign_of_life_unix_nano=(now_us if client.here else client.away_wall_us) * 1000,
                     acked_sequence=client.applied_sequence,
                     live_sessions=int(live[client.number]),
+                    software=client.software,
                     dropped_reports=client.dropped_reports,
                 )
                 for client in collector.clients

@@ -81,6 +81,7 @@ def test_export_prints_every_event_with_what_clients_sent(run: Run, state: Path)
         "wall_us": 1_000,
         "mono_us": 10,
         "dropped_reports": 0,
+        "software": "",
     }
     assert received["message"]["client_id"] == "alpha"
     assert received["message"]["columns"]["session_ids"] == session(7).hex()

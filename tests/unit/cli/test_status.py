@@ -89,12 +89,14 @@ def test_clients_that_are_connected_come_first_and_a_long_list_is_cut() -> None:
     clients = [
         wire.ClientStatus(client_id=f"away-{n}", last_sign_of_life_unix_nano=NOW - n * MINUTE) for n in range(30)
     ]
-    here = wire.ClientStatus(client_id="x[bold]here", connected=True, acked_sequence=7, live_sessions=3)
+    here = wire.ClientStatus(
+        client_id="x[bold]here", connected=True, acked_sequence=7, live_sessions=3, software="go/0.1.0"
+    )
     text = shown(status(clients=[*clients, here], connected_streams=1))
     lines = text[text.index("31 clients, 1 open stream") :].splitlines()
-    assert lines[2].split() == ["x[bold]here", "connected", "3", "7", "0"]
+    assert lines[2].split() == ["x[bold]here", "go/0.1.0", "connected", "3", "7", "0"]
     assert lines[3].startswith("away-0 ")
-    assert lines[4].split() == ["away-1", "1m", "0s", "ago", "0", "0", "0"]
+    assert lines[4].split() == ["away-1", "-", "1m", "0s", "ago", "0", "0", "0"]
     assert lines[5].startswith("away-2 ")
     assert "and 11 more" in text
 
@@ -133,6 +135,7 @@ def test_json_has_every_field_and_numbers_as_numbers(daemon: FakeDaemon, run: Ru
             "acked_sequence": 7,
             "live_sessions": 0,
             "dropped_reports": 0,
+            "software": "",
         }
     ]
 

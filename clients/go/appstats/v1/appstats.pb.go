@@ -823,8 +823,10 @@ type ClientStatus struct {
 	LiveSessions uint64 `protobuf:"varint,5,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
 	// How many reports it says it dropped for lack of room.
 	DroppedReports uint64 `protobuf:"varint,6,opt,name=dropped_reports,json=droppedReports,proto3" json:"dropped_reports,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+	Software      string `protobuf:"bytes,7,opt,name=software,proto3" json:"software,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClientStatus) Reset() {
@@ -897,6 +899,13 @@ func (x *ClientStatus) GetDroppedReports() uint64 {
 		return x.DroppedReports
 	}
 	return 0
+}
+
+func (x *ClientStatus) GetSoftware() string {
+	if x != nil {
+		return x.Software
+	}
+	return ""
 }
 
 // GetStatusResponse is what the daemon holds and how it is doing. Counts are since the daemon's start unless they say
@@ -1653,14 +1662,15 @@ const file_appstats_v1_appstats_proto_rawDesc = "" +
 	"\rFlushResponse\x12!\n" +
 	"\frows_written\x18\x01 \x01(\x04R\vrowsWritten\x12!\n" +
 	"\fbacklog_rows\x18\x02 \x01(\x04R\vbacklogRows\"\x12\n" +
-	"\x10GetStatusRequest\"\xfb\x01\n" +
+	"\x10GetStatusRequest\"\x97\x02\n" +
 	"\fClientStatus\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x12;\n" +
 	"\x1blast_sign_of_life_unix_nano\x18\x03 \x01(\x06R\x16lastSignOfLifeUnixNano\x12%\n" +
 	"\x0eacked_sequence\x18\x04 \x01(\x04R\rackedSequence\x12#\n" +
 	"\rlive_sessions\x18\x05 \x01(\x04R\fliveSessions\x12'\n" +
-	"\x0fdropped_reports\x18\x06 \x01(\x04R\x0edroppedReports\"\x90\a\n" +
+	"\x0fdropped_reports\x18\x06 \x01(\x04R\x0edroppedReports\x12\x1a\n" +
+	"\bsoftware\x18\a \x01(\tR\bsoftware\"\x90\a\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12/\n" +
 	"\x14started_at_unix_nano\x18\x02 \x01(\x06R\x11startedAtUnixNano\x12#\n" +

@@ -140,20 +140,22 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ClientStatus(_message.Message):
-    __slots__ = ("client_id", "connected", "last_sign_of_life_unix_nano", "acked_sequence", "live_sessions", "dropped_reports")
+    __slots__ = ("client_id", "connected", "last_sign_of_life_unix_nano", "acked_sequence", "live_sessions", "dropped_reports", "software")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     LAST_SIGN_OF_LIFE_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     ACKED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LIVE_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     connected: bool
     last_sign_of_life_unix_nano: int
     acked_sequence: int
     live_sessions: int
     dropped_reports: int
-    def __init__(self, client_id: _Optional[str] = ..., connected: _Optional[bool] = ..., last_sign_of_life_unix_nano: _Optional[int] = ..., acked_sequence: _Optional[int] = ..., live_sessions: _Optional[int] = ..., dropped_reports: _Optional[int] = ...) -> None: ...
+    software: str
+    def __init__(self, client_id: _Optional[str] = ..., connected: _Optional[bool] = ..., last_sign_of_life_unix_nano: _Optional[int] = ..., acked_sequence: _Optional[int] = ..., live_sessions: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
 
 class GetStatusResponse(_message.Message):
     __slots__ = ("version", "started_at_unix_nano", "live_sessions", "groups", "backlog_rows", "oldest_backlog_age_seconds", "quarantined_rows", "reports_accepted", "reports_rejected", "reports_duplicate", "rows_written", "last_flush_at_unix_nano", "last_flush_error", "database_state", "journal_bytes", "connected_streams", "sessions_abandoned", "reports_dropped_by_clients", "clients", "journal_damage", "database_url")

@@ -192,6 +192,8 @@ export interface ClientStatus {
   liveSessions: bigint;
   /** How many reports it says it dropped for lack of room. */
   droppedReports: bigint;
+  /** Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none. */
+  software: string;
 }
 
 /**
@@ -1145,6 +1147,7 @@ function createBaseClientStatus(): ClientStatus {
     ackedSequence: 0n,
     liveSessions: 0n,
     droppedReports: 0n,
+    software: "",
   };
 }
 
@@ -1179,6 +1182,9 @@ export const ClientStatus: MessageFns<ClientStatus> = {
         throw new globalThis.Error("value provided for field message.droppedReports of type uint64 too large");
       }
       writer.uint32(48).uint64(message.droppedReports);
+    }
+    if (message.software !== "") {
+      writer.uint32(58).string(message.software);
     }
     return writer;
   },
@@ -1242,6 +1248,14 @@ export const ClientStatus: MessageFns<ClientStatus> = {
             }
 
             message.droppedReports = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.software = reader.string();
             continue;
           }
         }
