@@ -13,6 +13,9 @@ from tests.conformance.scenario import Language, Scenario, languages, scenarios
 from tests.conformance.world import World
 from tests.support.postgres import PostgresServer
 
+# The first test of a language builds its command, on a fresh clone from nothing.
+pytestmark = pytest.mark.timeout(900)
+
 LANGUAGES = languages()
 APART = [scenario for scenario in scenarios() if not scenario.together]
 TOGETHER = [scenario for scenario in scenarios() if scenario.together]
