@@ -97,7 +97,7 @@ final class Shell implements Runnable {
             Stream stream = new Stream(channel.newCall(Transport.METHOD, CallOptions.DEFAULT));
             try {
                 stream.live();
-                ended(stream.status.getCode(), Transport.details(stream.status), Transport.retryDelayMs(stream.trailers));
+                ended(stream.status.getCode(), transport.details(stream.status), Transport.retryDelayMs(stream.trailers));
             } finally {
                 stream.call.cancel("given up by this client", null);
             }

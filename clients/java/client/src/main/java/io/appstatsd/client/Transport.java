@@ -24,6 +24,7 @@ import io.grpc.netty.shaded.io.netty.channel.unix.DomainSocketAddress;
 import io.grpc.netty.shaded.io.netty.handler.ssl.SslContext;
 import io.grpc.netty.shaded.io.netty.util.concurrent.DefaultThreadFactory;
 import java.io.ByteArrayInputStream;
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.util.concurrent.TimeUnit;
@@ -124,11 +125,13 @@ final class Transport {
     }
 
     /** Why a stream ended, with the reason below it, which says more. */
-    static String details(Status status) {
+    String details(Status status) {
         StringBuilder details = new StringBuilder(status.getDescription() == null ? "" : status.getDescription());
         for (Throwable cause = status.getCause(); cause != null; cause = cause.getCause()) {
-            String message = cause.getMessage();
-            if (message != null && details.indexOf(message) < 0) {
+            // A socket that is not there is an exception without a word.
+            String message = cause instanceof FileNotFoundException ? "no socket at " + target : cause.toString();
+            message = cause.getMessage() == null ? message : cause.getMessage();
+            if (details.indexOf(message) < 0) {
                 details.append(details.isEmpty() ? "" : ": ").append(message);
             }
         }
