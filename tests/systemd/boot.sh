@@ -2,6 +2,7 @@
 # Boot systemd on a copy-on-write view of this machine's files, in namespaces of its own.
 #
 #   boot.sh DISK    DISK is a folder; what the booted system writes lies in it, and is there again at the next boot.
+#                   The folder that the link DISK/media names is /media inside, to read.
 #
 # Nothing of the host can be changed from inside: the root is an overlay, /run, /tmp and /var/tmp are private and are
 # mounted before systemd starts (which empties them), /proc/sys and /sys are read-only, the network and the cgroups are its
@@ -50,6 +51,11 @@ mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -t tmpfs -o mode=1777 tmpfs "$root/var/tmp"
 
+if [ -e "$disk/media" ]; then
+    mount --bind "$(readlink -f "$disk/media")" "$root/media"
+    mount -o remount,bind,ro "$root/media"
+fi
+
 # The test's own Python may lie below a folder that is root's alone.
 chmod o+x "$root/root"
 for unit in systemd-udevd.service systemd-udev-trigger.service systemd-udevd-control.socket systemd-udevd-kernel.socket \
@@ -78,4 +84,4 @@ cd /
 mount --make-rshared /
 exec setpriv --bounding-set -sys_time,-sys_module,-sys_rawio,-syslog,-sys_boot \
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=appstatsd-test TERM=dumb \
-    /lib/systemd/systemd --system --unit=test.target --log-target=console --log-level=notice
+    /lib/systemd/systemd --system --unit=test.target --log-target=journal
