@@ -52,6 +52,8 @@ class Tally:
     accepted: int = 0
     rejected: Counter[Reason] = field(default_factory=Counter)
     duplicate: int = 0
+    dropped_by_clients: int = 0
+    """What clients said they dropped, also those that are forgotten by now."""
     abandoned_before: int = 0
     """Ends that had been inferred when the daemon started."""
 
@@ -193,7 +195,7 @@ class Ledger:
                 merge()
                 self._close_stream(event.stream, event.wall_us, event.mono_us)
                 continue
-            client.dropped_reports = max(client.dropped_reports, request.dropped_reports)
+            self._note_dropped(client, request.dropped_reports)
             if request.batch is not None:
                 if fresh:
                     arrivals.append(Arrival(client_id, request.batch, event.wall_us, event.mono_us))
@@ -230,6 +232,11 @@ class Ledger:
         self._lost_events = False
         self.tally = Tally(abandoned_before=self.collector.abandoned)
 
+    def _note_dropped(self, client: Client, claimed: int) -> None:
+        if claimed > client.dropped_reports:
+            self.tally.dropped_by_clients += claimed - client.dropped_reports
+            client.dropped_reports = claimed
+
     def _came(self, event: Came) -> dict[int, Answer]:
         answers = {}
         older = self._streams.get(event.client_id)
@@ -244,7 +251,7 @@ class Ledger:
         self.next_stream = max(self.next_stream, event.stream + 1)
         self.collector.came(event.client_id, event.wall_us, event.mono_us)
         client = self._client(event.client_id)
-        client.dropped_reports = max(client.dropped_reports, event.dropped_reports)
+        self._note_dropped(client, event.dropped_reports)
         client.software = event.software
         answers[event.stream] = Answer(greeting=client.applied_sequence)
         return answers

@@ -30,6 +30,9 @@ SCRAPE_SECONDS: Final = 5.0
 _ACK_BUCKETS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
 _FLUSH_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
 
+_POOL_GAUGES: Final = ("pool_min", "pool_max", "pool_size", "pool_available", "requests_waiting")
+"""What of the pool's figures rises and falls; the others are counts since its start."""
+
 
 class MetricsRefused(AppstatsdError):
     """Metrics can't be served where they should be."""
@@ -134,6 +137,7 @@ class Parts(Collector):
         clients = GaugeMetricFamily("appstatsd_clients", "Clients that are remembered.", labels=["state"])
         clients.add_metric(["connected"], here)
         clients.add_metric(["away"], len(status.clients) - here)
+        started_ns = status.started_at_unix_nano
         build = InfoMetricFamily("appstatsd_build", "The daemon's version.", {"version": status.version})
         return [
             _counter("reports_accepted", "Reports accepted.", status.reports_accepted),
@@ -142,7 +146,7 @@ class Parts(Collector):
             _counter(
                 "reports_dropped_by_clients",
                 "Reports that clients say they dropped for lack of room.",
-                status.reports_dropped_by_clients,
+                tally.dropped_by_clients,
             ),
             live,
             _gauge("groups", "Groups held.", status.groups),
@@ -157,6 +161,7 @@ class Parts(Collector):
                 "journal_damaged", "1 while a damage of the journal is not acknowledged.", bool(status.journal_damage)
             ),
             build,
+            _gauge("start_time_seconds", "When the daemon started, since the Unix epoch.", started_ns / 1_000_000_000),
         ]
 
     def _of_deliverer(self) -> Iterator[Metric]:
@@ -173,7 +178,16 @@ class Parts(Collector):
         )
         yield _gauge("database_up", "1 while the database takes rows.", figures.database_state is DatabaseState.UP)
         for name, value in self._pool().items():
-            yield _gauge(f"pool_{name.removeprefix('pool_')}", f"psycopg_pool's {name}.", value)
+            yield _of_pool(name, value)
+
+
+def _of_pool(name: str, value: int) -> Metric:
+    """A figure of the pool's, which tells times in milliseconds."""
+    shown = f"pool_{name.removeprefix('pool_')}"
+    text = f"psycopg_pool's {name}."
+    if name.endswith("_ms"):
+        return _counter(f"{shown.removesuffix('_ms')}_seconds", text, value / 1000)
+    return _gauge(shown, text, value) if name in _POOL_GAUGES else _counter(shown, text, value)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:
