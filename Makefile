@@ -110,7 +110,7 @@ bench-clients: setup ## What begin and end of a session cost in each language, b
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.conformance.bench
 
 NFPM := $(BIN)/nfpm
-$(NFPM): $(VENV)/.installed
+$(BIN)/nfpm: $(VENV)/.installed
 	GOBIN=$(CURDIR)/$(BIN) GOFLAGS=-mod=mod go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.1
 
 .PHONY: wheel

@@ -15,6 +15,7 @@ from appstatsd.collect import apps
 from appstatsd.collect.apps import AppKey
 from appstatsd.collect.batch import Arrival, Batch, Reason, Rejection, ReportedApp
 from appstatsd.collect.rows import EndSource, Rows
+from appstatsd.collect.validate import checked_app
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -81,15 +82,15 @@ def later(one: Report, start_ns: int = 0, end_ns: int = 0) -> Report:
     return replace(one, started_ns=one.started_ns + start_ns, ended_ns=one.ended_ns + end_ns)
 
 
-def batch(reports: Sequence[Report]) -> Batch:
-    """The reports as the edge hands them to the collector."""
+def batch(reports: Sequence[Report], seen_before: bool = False) -> Batch:
+    """The reports as the edge hands them to the collector: apps that it has seen before by their key, if right."""
     places: dict[ReportedApp, int] = {}
     for one in reports:
         places.setdefault(one.app, len(places))
     flawed = {place: one.session_id for place, one in enumerate(reports) if len(one.session_id) != 16}
     ids = [bytes(16) if place in flawed else one.session_id for place, one in enumerate(reports)]
     return Batch(
-        apps=list(places),
+        apps=[checked_app(one) if seen_before else one for one in places],
         app=np.array([places[one.app] for one in reports], np.int64),
         session_ids=np.frombuffer(b"".join(ids), "V16"),
         started_ns=np.array([one.started_ns for one in reports], np.uint64),
@@ -120,8 +121,8 @@ def _as_reported(app: AppKey | ReportedApp) -> ReportedApp:
     return ReportedApp(app[apps.USER], app[apps.WORKSPACE], app[apps.AGENT], method, slug)
 
 
-def arrival(client: str, reports: Sequence[Report], wall: int, mono: int) -> Arrival:
-    return Arrival(client, batch(reports), wall, mono)
+def arrival(client: str, reports: Sequence[Report], wall: int, mono: int, seen_before: bool = False) -> Arrival:
+    return Arrival(client, batch(reports, seen_before), wall, mono)
 
 
 class Key(NamedTuple):

@@ -51,6 +51,11 @@ mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -t tmpfs -o mode=1777 tmpfs "$root/var/tmp"
 
+# The checkout may lie below one of these.
+checkout=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "$root$checkout"
+mount --bind "$checkout" "$root$checkout"
+mount -o remount,bind,ro "$root$checkout"
 if [ -e "$disk/media" ]; then
     mount --bind "$(readlink -f "$disk/media")" "$root/media"
     mount -o remount,bind,ro "$root/media"
@@ -65,7 +70,7 @@ for unit in systemd-udevd.service systemd-udev-trigger.service systemd-udevd-con
     dev-hugepages.mount dev-mqueue.mount systemd-repart.service systemd-firstboot.service systemd-timesyncd.service \
     systemd-remount-fs.service systemd-machine-id-commit.service systemd-tmpfiles-setup-dev.service \
     systemd-journald-audit.socket systemd-logind.service dbus.service dbus.socket postgresql.service; do
-    ln -sfn /dev/null "$root/etc/systemd/system/$unit"
+    [ -e "$root/etc/systemd/system/$unit" ] || ln -sfn /dev/null "$root/etc/systemd/system/$unit"
 done
 : >"$root/etc/fstab"
 cat >"$root/etc/systemd/system/test.target" <<END
