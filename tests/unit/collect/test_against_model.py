@@ -105,17 +105,17 @@ class AgainstModel(RuleBasedStateMachine):
         return client if client in there else there[0]
 
     def deliver(self, batches: Sequence[ClientBatch]) -> None:
-        world, arrivals, expected = self.world, [], []
+        world, drain, expected = self.world, [], []
         for client, pause, said in batches:
             client = self.one_who_is_there(client)
             reports = world.reports(said)
-            arrivals.append(arrival(client, reports, world.wall, world.mono))
-            expected += self.model.accept(arrivals[-1:])
+            singly = arrival(client, reports, world.wall, world.mono)
+            drain.append(arrival(client, reports, world.wall, world.mono, seen_before=True))
+            expected += self.model.accept([singly])
+            assert [verdicts(answer) for answer in self.twin.accept([singly])] == expected[-1:]
             world.learn(reports, [index for index, _ in expected[-1]])
             world.tick(pause)
-        got = self.collector.accept(arrivals)
-        assert [verdicts(answer) for answer in got] == expected
-        assert [answer for one in arrivals for answer in self.twin.accept([one])] == got
+        assert [verdicts(answer) for answer in self.collector.accept(drain)] == expected
 
     @rule(batches=BATCHES)
     def report(self, batches: Sequence[ClientBatch]) -> None:
