@@ -219,7 +219,7 @@ def test_while_the_table_is_gone_nothing_is_quarantined_and_the_log_says_what_to
 
 
 def test_two_daemons_and_somebody_else_at_the_same_workspaces_meet_no_failure(
-    new_daemon: NewDaemon, database_url: str
+    new_daemon: NewDaemon, database_url: str, shared_postgres: PostgresServer
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as by_hand:  # so that deadlocks are found at once
         by_hand.execute(f"ALTER DATABASE {by_hand.info.dbname} SET deadlock_timeout = '20ms'")
@@ -232,9 +232,11 @@ def test_two_daemons_and_somebody_else_at_the_same_workspaces_meet_no_failure(
 
     def send(daemon: DaemonProcess, seed: int) -> set[bytes]:
         dice = random.Random(seed)
-        end = now_us() - MINUTE
+        start = now_us() - HOUR
         first = (number * 10 + seed) * 1_000_000
-        reports = [report(first + place, end - HOUR, end, of=dice.choice(apps)) for place in range(15_000)]
+        reports = [  # each ends later than the one before it, so that its workspace is updated
+            report(first + place, start, start + HOUR // 2 + place, of=dice.choice(apps)) for place in range(15_000)
+        ]
         with Client(daemon.target) as client:
             for batch in in_batches(reports, 250):
                 client.report(*batch)
@@ -246,10 +248,12 @@ def test_two_daemons_and_somebody_else_at_the_same_workspaces_meet_no_failure(
         workspaces = [UUID(bytes=each.workspace_id) for each in apps]
         with psycopg.connect(database_url, autocommit=True) as connection:
             while not all_is_written.is_set():
-                some = dice.sample(workspaces, 20)
-                # In no order that anybody could rely on, so that deadlocks do happen, and this one may lose.
-                with contextlib.suppress(psycopg.errors.DeadlockDetected):
-                    connection.execute("UPDATE workspaces SET last_used_at = last_used_at WHERE id = ANY(%s)", [some])
+                # Against the daemons' order, so that there are deadlocks, in which sometimes this one makes way.
+                with contextlib.suppress(psycopg.errors.DeadlockDetected), connection.transaction():
+                    for workspace in sorted(dice.sample(workspaces, 2), reverse=True):
+                        connection.execute(
+                            "UPDATE workspaces SET last_used_at = last_used_at WHERE id = %s", [workspace]
+                        )
 
     with ThreadPoolExecutor(3) as pool:
         meddling = pool.submit(meddle)
@@ -259,6 +263,7 @@ def test_two_daemons_and_somebody_else_at_the_same_workspaces_meet_no_failure(
         finally:
             all_is_written.set()
         meddling.result()
+    assert any("deadlock detected" in line for line in shared_postgres.log)
     for daemon in daemons:
         assert [event["reason"] for event in daemon.log if "cannot be written" in event["event"]] == []
         assert daemon.status().last_flush_error == ""

@@ -30,7 +30,7 @@ _SHARE_OF_LOCK: Final = 0.4
 _LOST_RACE: Final = frozenset({"40001", "40P01"})
 """Others update the same rows, in an order of their own, and this transaction was chosen to make way: no trouble of the
 database's, and nothing to tell anybody."""
-_RACES: Final = 5
+_RACES: Final = 10
 """How many of those one call may lose."""
 _SCHEMA_SECONDS: Final = 60.0
 """How long what we know of the tables is believed; columns may be added, and tables replaced, under our feet."""
