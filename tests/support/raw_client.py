@@ -96,11 +96,19 @@ class Ended:
 class RawStream:
     """One stream on a connection of its own. Its calls raise AssertionError where what they wait for does not come."""
 
-    def __init__(self, target: str, *options: tuple[str, object], reads: bool = True) -> None:
+    def __init__(
+        self,
+        target: str,
+        *options: tuple[str, object],
+        reads: bool = True,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         """With `reads=False` it takes nothing of what it is told until `read` is called."""
-        self._channel = grpc.insecure_channel(
-            target, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options]
-        )
+        wanted = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options=wanted)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options=wanted)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._responses: queue.SimpleQueue[wire.StreamReportsResponse | Ended] = queue.SimpleQueue()
         self._ended: Ended | None = None

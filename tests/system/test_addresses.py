@@ -10,14 +10,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.support.daemon import Caller, DaemonProcess
-from tests.support.raw_client import Client
+from tests.support.raw_client import Client, RawStream, request
 from tests.system.conftest import NewDaemon
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 NOBODY = 65_534
+PEM = Path(__file__).parents[1] / "support/pem"
 
 
 def fails(daemon: DaemonProcess, status: int = 1) -> str:
@@ -171,3 +173,38 @@ def test_an_address_that_cannot_be_had_leaves_nothing_of_the_others(new_daemon: 
         daemon = new_daemon(NO_DATABASE, f"--listen=unix:{folder}/a.sock", f"--listen=127.0.0.1:{port}")
         assert f"127.0.0.1:{port} can't be listened on" in fails(daemon)
     assert [each.name for each in folder.iterdir()] == ["a.sock.lock"]
+
+
+@pytest.fixture(scope="module")
+def tls_address(module_daemons: NewDaemon) -> str:
+    """A daemon that takes clients with a certificate alone, and a port that any host could reach."""
+    daemon = module_daemons(
+        NO_DATABASE,
+        "--listen=0.0.0.0:0",
+        f"--tls-cert={PEM / 'daemon.pem'}",
+        f"--tls-key={PEM / 'daemon-key.pem'}",
+        f"--tls-client-ca={PEM / 'ca.pem'}",
+    )
+    daemon.start()
+    [address] = daemon.addresses
+    return f"localhost:{address.rpartition(':')[2]}"
+
+
+class TestTls:
+    def test_a_client_with_a_certificate_of_the_right_authority_is_served(self, tls_address: str) -> None:
+        credentials = grpc.ssl_channel_credentials(
+            (PEM / "ca.pem").read_bytes(), (PEM / "client-key.pem").read_bytes(), (PEM / "client.pem").read_bytes()
+        )
+        with RawStream(tls_address, credentials=credentials) as stream:
+            stream.send(request(client_id="tls"))
+            assert stream.receive().acked_sequence == 0
+
+    @pytest.mark.parametrize("ca", ["ca.pem", None])
+    def test_one_without_is_not_and_sees_the_daemon_as_unavailable(self, tls_address: str, ca: str | None) -> None:
+        credentials = None if ca is None else grpc.ssl_channel_credentials((PEM / ca).read_bytes())
+        with RawStream(tls_address, credentials=credentials) as stream:
+            stream.send(request(client_id="tls"))
+            assert stream.end().code is grpc.StatusCode.UNAVAILABLE
+
+    def test_a_port_that_others_could_reach_needs_certificates(self, new_daemon: NewDaemon) -> None:
+        assert "tls" in fails(new_daemon(NO_DATABASE, "--listen=0.0.0.0:0"), status=2)
