@@ -3,9 +3,9 @@
  *
  *     node reverse_proxy.js --upstream http://127.0.0.1:9000 --appstatsd unix:/run/appstatsd/appstatsd.sock
  *
- * Who asks, and for what, comes in headers that whatever authenticates in front of this proxy sets (and strips from what came
- * from outside): `X-User-Id`, `X-Workspace-Id` and `X-Agent-Id`, each a UUID. A request without them is not let through. How
- * the app is reached stands in the URL:
+ * Who asks, and for what, comes in headers that whatever authenticates in front of this proxy sets (and strips from
+ * what came from outside): `X-User-Id`, `X-Workspace-Id` and `X-Agent-Id`, each a UUID. A request without them is not
+ * let through. How the app is reached stands in the URL:
  *
  * | request | access method | slug or port |
  * | --- | --- | --- |
@@ -13,8 +13,9 @@
  * | Host `SLUG.apps.…` | subdomain | SLUG |
  * | `/terminal` | terminal | (empty) |
  *
- * A WebSocket is one session, reported when it opens and ended when it is over, however that comes about. Any other request
- * is a short session of its own, and none where nothing was used: a redirect, a 404, an upstream that is not there.
+ * A WebSocket is one session, reported when it opens and ended when it is over, however that comes about. Any other
+ * request is a short session of its own, and none where nothing was used: a redirect, a 404, an upstream that is not
+ * there.
  */
 
 import { createServer, request, STATUS_CODES } from "node:http";

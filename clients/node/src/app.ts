@@ -1,8 +1,8 @@
 /**
  * Which app is a session of? The five fields that many sessions share, checked once.
  *
- * Invariant: what an `App` holds the daemon accepts, so a mistake shows where it is made and never on the way of a report.
- * Two apps of one `key` are the same to the daemon.
+ * Invariant: what an `App` holds the daemon accepts, so a mistake shows where it is made and never on the way of a
+ * report. Two apps of one `key` are the same to the daemon.
  */
 
 /** A UUID as text, or as its 16 bytes in network order. */
@@ -23,7 +23,10 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const UUID_IN_OTHER_WORDS = /^([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})$/;
 const NIL = "00000000-0000-0000-0000-000000000000";
 
-/** An id as text, in lower case and with hyphens. Throws `RangeError` where `value` is no UUID, or is the nil one; the message calls it `name`. */
+/**
+ * An id as text, in lower case and with hyphens. Throws `RangeError` where `value` is no UUID, or is the nil one; the
+ * message calls it `name`.
+ */
 export function idText(name: string, value: UuidLike): string {
   let text = typeof value === "string" ? value : Buffer.from(value).toString("hex");
   if (!UUID.test(text)) {
@@ -58,8 +61,8 @@ export class App {
   readonly wireBytes: number;
 
   /**
-   * Throws `RangeError` where an id is no UUID or nil, or where `slugOrPort` is longer than 256 characters, holds a NUL or
-   * half a character, or is empty though the access method is not the terminal.
+   * Throws `RangeError` where an id is no UUID or nil, or where `slugOrPort` is longer than 256 characters, holds a NUL
+   * or half a character, or is empty though the access method is not the terminal.
    */
   constructor(
     userId: UuidLike,
@@ -86,7 +89,8 @@ export class App {
     this.accessMethod = accessMethod;
     this.slugOrPort = slugOrPort;
     this.key = `${this.userId}${this.workspaceId}${this.agentId}${accessMethod}${slugOrPort}`;
-    this.wireBytes = 3 * 16 + 1 + Buffer.byteLength(slugOrPort) + 18; // tags and lengths of five fields and of the message itself
+    // The ids and the access method, the slug, and tags and lengths of five fields and of the message itself.
+    this.wireBytes = 3 * 16 + 1 + Buffer.byteLength(slugOrPort) + 18;
   }
 }
 

@@ -1,8 +1,8 @@
 /**
  * What goes out under one number? A batch of reports as columns.
  *
- * Invariant: the content of a batch never changes after it was cut, whatever happens to its sessions; only its number does,
- * and only when it is sent under another client_id.
+ * Invariant: the content of a batch never changes after it was cut, whatever happens to its sessions; only its number
+ * does, and only when it is sent under another client_id.
  */
 
 import { idBytes, type App } from "./app.js";

@@ -1,5 +1,6 @@
 /**
- * Which reports wait, and what may never be lost? The pending reports of a client, one for each session, and their bounds.
+ * Which reports wait, and what may never be lost? The pending reports of a client, one for each session, and their
+ * bounds.
  *
  * A report that waits is the session's own state, so it is always the newest. Reports wait in pools:
  *
@@ -8,9 +9,9 @@
  * - `alone`: tracked ones that were in a batch that the daemon refused. Each goes into a batch of its own.
  * - `held`: tracked ones that were refused alone. Tried again later.
  *
- * Invariant: a report is in one pool at most; `kept`, `alone` and `held` hold tracked sessions only, of which there are at
- * most `maxLiveSessions`; `ordinary` holds at most `maxPendingReports`. A session stops being tracked when its end is
- * acknowledged, or when it ends without ever having been put into a batch as live.
+ * Invariant: a report is in one pool at most; `kept`, `alone` and `held` hold tracked sessions only, of which there are
+ * at most `maxLiveSessions`; `ordinary` holds at most `maxPendingReports`. A session stops being tracked when its end
+ * is acknowledged, or when it ends without ever having been put into a batch as live.
  */
 
 import { nanoseconds } from "./clock.js";

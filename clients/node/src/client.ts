@@ -1,10 +1,11 @@
 /**
  * How do reports leave a proxy? The shell around the core: one asynchronous task, on the proxy's own loop.
  *
- * It opens streams, one after another. What comes in is handed to the core as it comes; what goes out is written when the
- * core has something and gRPC has room for it, and the proxy gets its turn between any two messages.
+ * It opens streams, one after another. What comes in is handed to the core as it comes; what goes out is written when
+ * the core has something and gRPC has room for it, and the proxy gets its turn between any two messages.
  *
- * Invariant: at most one thing waits for `wake` at a time; the task ends when the core is done, and `close` waits for it.
+ * Invariant: at most one thing waits for `wake` at a time; the task ends when the core is done, and `close` waits for
+ * it.
  */
 
 import { setImmediate as proxysTurn } from "node:timers/promises";
@@ -131,7 +132,9 @@ export class Client extends SessionReporter implements AsyncDisposable {
     }
   }
 
-  /** Reads and writes until the stream has ended. Rejects where the core throws, which is a mistake of the client's own. */
+  /**
+   * Reads and writes until the stream has ended. Rejects where the core throws, which is a mistake of the client's own.
+   */
   private live(call: Call): Promise<Ending> {
     return new Promise((resolve, reject) => {
       let over = false;

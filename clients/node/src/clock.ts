@@ -15,7 +15,7 @@ export interface Clock {
 
 /** The clocks of this machine. The wall clock has milliseconds. */
 export const SYSTEM_CLOCK: Clock = {
-  wallNs: () => nanoseconds(Date.now()),
+  wallNs: () => BigInt(Date.now()) * 1_000_000n,
   monotonicNs: () => process.hrtime.bigint(),
 };
 

@@ -1,10 +1,11 @@
 /**
  * What does the client say next, and when? Buffer and protocol of `docs/client-protocol.md`, without I/O.
  *
- * The shell tells the core what the transport did and asks what to send; time, random numbers and statuses are passed in.
+ * The shell tells the core what the transport did and asks what to send; time, random numbers and statuses are passed
+ * in.
  *
- * Invariant: the batches in `unacked` are numbered without a gap, end at `nextNumber - 1`, and the first `sent` of them were
- * sent on the present stream. No batch is sent before the stream's first answer.
+ * Invariant: the batches in `unacked` are numbered without a gap, end at `nextNumber - 1`, and the first `sent` of them
+ * were sent on the present stream. No batch is sent before the stream's first answer.
  */
 
 import { Batch, message } from "./batch.js";

@@ -1,8 +1,8 @@
 /**
  * What happened, for logs and metrics? One value for each kind of thing, handed to the client's `onEvent`.
  *
- * Invariant: the number of events is bounded by what the transport does (attempts, responses), never by how many reports
- * there are: a full buffer makes one `Dropped` with a count.
+ * Invariant: the number of events is bounded by what the transport does (attempts, responses), never by how many
+ * reports there are: a full buffer makes one `Dropped` with a count.
  */
 
 /** A stream was opened and answered. */

@@ -1,7 +1,8 @@
 /**
  * How much may a client hold, and how long may it wait? The constants of `docs/client-protocol.md`.
  *
- * Its `channel_backoff_max` has no place here: every stream has a channel of its own, so no channel waits between attempts.
+ * Its `channel_backoff_max` has no place here: every stream has a channel of its own, so no channel waits between
+ * attempts.
  *
  * Invariant: no combination that passes here breaks a limit of the daemon (10,000 reports and 4 MiB a batch).
  */
@@ -9,7 +10,10 @@
 /** How long `close` tries, where it is not told. */
 export const CLOSE_TIMEOUT_MS = 5_000;
 
-/** Bounds and times of a client. It holds at most `maxLiveSessions` + `maxPendingReports` + `windowBatches` × `batchMaxReports` reports. */
+/**
+ * Bounds and times of a client. It holds at most `maxLiveSessions` + `maxPendingReports` + `windowBatches` ×
+ * `batchMaxReports` reports.
+ */
 export interface Limits {
   /** Reports in a batch; at most 10,000. */
   readonly batchMaxReports: number;
@@ -56,7 +60,9 @@ export const DEFAULT_LIMITS: Limits = {
   keepaliveTimeoutMs: 10_000,
 };
 
-/** The defaults with what is given in their place. Throws `RangeError` where one is out of range, or no limit at all. */
+/**
+ * The defaults with what is given in their place. Throws `RangeError` where one is out of range, or no limit at all.
+ */
 export function completeLimits(given: Partial<Limits>): Limits {
   for (const [name, value] of Object.entries(given)) {
     if (!(name in DEFAULT_LIMITS))

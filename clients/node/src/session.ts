@@ -48,7 +48,10 @@ export class Session {
     return this.report.endedNs;
   }
 
-  /** Counts that many more requests. Does nothing once the session has ended. Throws `RangeError` where `requests` is no count. */
+  /**
+   * Counts that many more requests. Does nothing once the session has ended. Throws `RangeError` where `requests` is no
+   * count.
+   */
   update(requests = 1): void {
     checkCount(requests);
     this.reporter.updateSession(this.report, requests);
@@ -69,8 +72,8 @@ export interface BeginOptions {
   /** How many requests to begin with; 1 where it is not told. */
   readonly requests?: number;
   /**
-   * False: nothing is reported until the session ends, and nothing at all if it never does. For requests that may turn out
-   * to be redirects or 404s.
+   * False: nothing is reported until the session ends, and nothing at all if it never does. For requests that may turn
+   * out to be redirects or 404s.
    */
   readonly reportLive?: boolean;
   /** With `startedNs`, to go on with a session that another process began. */
@@ -106,7 +109,10 @@ export abstract class SessionReporter {
     );
   }
 
-  /** Begins a session of this app, now, with a new session id and one request. Throws `RangeError` where an option cannot be, and nothing else. */
+  /**
+   * Begins a session of this app, now, with a new session id and one request. Throws `RangeError` where an option
+   * cannot be, and nothing else.
+   */
   begin(app: App, options: BeginOptions = {}): Session {
     const monotonicNs = this.clock.monotonicNs();
     const wallNs = this.clock.wallNs();

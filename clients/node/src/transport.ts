@@ -1,11 +1,11 @@
 /**
  * How is the daemon reached? Target, credentials and channel settings; and channels, one for each stream.
  *
- * A channel of @grpc/grpc-js waits for ever for a connection that is neither refused nor answered, and has waits of its own
- * between attempts. So the client makes a new one for every stream, and gives it up when it hangs.
+ * A channel of @grpc/grpc-js waits for ever for a connection that is neither refused nor answered, and has waits of its
+ * own between attempts. So the client makes a new one for every stream, and gives it up when it hangs.
  *
- * Invariant: of channels that were given up because they hang, which may keep their socket until the peer or the kernel ends
- * it, there are at most `MAX_HANGING`.
+ * Invariant: of channels that were given up because they hang, which may keep their socket until the peer or the kernel
+ * ends it, there are at most `MAX_HANGING`.
  */
 
 import { readFileSync } from "node:fs";
@@ -47,7 +47,10 @@ export class Transport {
   private readonly options: ChannelOptions;
   private readonly hanging: Channel[] = [];
 
-  /** Throws `RangeError` where `target` is neither `unix:PATH` nor `HOST:PORT`, or has TLS on a unix socket; `Error` where the PEM cannot be read. */
+  /**
+   * Throws `RangeError` where `target` is neither `unix:PATH` nor `HOST:PORT`, or has TLS on a unix socket; `Error`
+   * where the PEM cannot be read.
+   */
   constructor(target: string, tls: Tls | undefined, limits: Limits) {
     const isUnix = /^unix:./.test(target);
     if (!isUnix && !/^(\[[0-9a-fA-F:.%]+\]|[^:/[\]]+):\d{1,5}$/.test(target)) {

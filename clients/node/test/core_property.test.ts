@@ -1,9 +1,10 @@
 /**
  * Whatever the transport does, every session's newest state reaches the daemon, by the wire's rules, within the bounds.
  *
- * A model daemon and a network stand opposite a core with tight limits. Messages and acknowledgements wait on the network and
- * are lost with their stream, which may end at any moment with any status. The model daemon fails the test at a gap, a changed
- * content or a broken batch. At the end everything is mended, and what the daemon knows is compared with the sessions.
+ * A model daemon and a network stand opposite a core with tight limits. Messages and acknowledgements wait on the
+ * network and are lost with their stream, which may end at any moment with any status. The model daemon fails the test
+ * at a gap, a changed content or a broken batch. At the end everything is mended, and what the daemon knows is compared
+ * with the sessions.
  */
 
 import assert from "node:assert/strict";

@@ -1,7 +1,9 @@
 /**
- * What does a daemon make of what clients send? The sequence rules of the wire and the merge of reports, and nothing else.
+ * What does a daemon make of what clients send? The sequence rules of the wire and the merge of reports, and nothing
+ * else.
  *
- * Invariant: whatever breaks a rule of the wire that no test asked for is an `AssertionError` here, and so fails the test.
+ * Invariant: whatever breaks a rule of the wire that no test asked for is an `AssertionError` here, and so fails the
+ * test.
  */
 
 import assert from "node:assert/strict";

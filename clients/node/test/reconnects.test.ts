@@ -1,4 +1,6 @@
-/** What a client leaves behind; alone in its file, and so in its process, because it counts what the process has open. */
+/**
+ * What a client leaves behind; alone in its file, and so in its process, because it counts what the process has open.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

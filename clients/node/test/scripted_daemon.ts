@@ -1,8 +1,8 @@
 /**
  * A daemon for the tests of the shell: real gRPC, real sockets, and statuses on demand.
  *
- * It keeps the rules of `ModelDaemon`, and does once for each entry of its script what the entry says. Tests wait on what it
- * has seen, with a deadline.
+ * It keeps the rules of `ModelDaemon`, and does once for each entry of its script what the entry says. Tests wait on
+ * what it has seen, with a deadline.
  */
 
 import { EventEmitter } from "node:events";

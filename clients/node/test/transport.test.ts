@@ -1,4 +1,6 @@
-/** How the daemon is reached: TCP with mutual TLS, past the environment's proxies, and a daemon that does not answer. */
+/**
+ * How the daemon is reached: TCP with mutual TLS, past the environment's proxies, and a daemon that does not answer.
+ */
 
 import assert from "node:assert/strict";
 import { execFileSync, fork } from "node:child_process";
