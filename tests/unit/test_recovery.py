@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from appstatsd.collect.groups import Groups
 from appstatsd.collect.rules import SECOND_US, Rules
 from appstatsd.collect.sessions import Sessions
 from appstatsd.events import (
@@ -27,6 +28,7 @@ from appstatsd.events import (
     Written,
 )
 from appstatsd.ledger import Ledger
+from appstatsd.packed import unpack
 from appstatsd.records import decode_record, encode_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,16 +150,18 @@ class History:
 
 
 def contents(ledger: Ledger) -> dict[str, Any]:
-    """All that a ledger holds, for comparison, but for two things that mean nothing: which row number a session has, and
-    the marks that say in which list it is."""
+    """All that a ledger holds, for comparison, but for what means nothing: which numbers sessions, groups and apps have,
+    and the marks that say in which list a session is."""
     arrays, meta = ledger.to_snapshot()
-    sessions = {name: array for name, array in arrays.items() if name.startswith("collector/sessions.")}
-    sessions["collector/sessions.flags"] &= Sessions.PERSISTENT
-    held = np.flatnonzero(sessions["collector/sessions.held_row"])
-    by_acceptance = held[np.argsort(sessions["collector/sessions.order"][held])]
-    del arrays["collector/sessions.free"]
-    for name in Sessions.DTYPES:
-        arrays[f"collector/sessions.{name}"] = sessions[f"collector/sessions.{name}"][by_acceptance]
+    arrays = {name.removeprefix("collector/"): array for name, array in arrays.items()}
+    arrays["sessions.flags"] = arrays["sessions.flags"] & Sessions.PERSISTENT
+    arrays["sessions.group"] = arrays["groups.order"][arrays["sessions.group"]]
+    keys = unpack(arrays.pop("groups.apps.keys"), arrays.pop("groups.apps.ends"))
+    arrays["groups.app"] = np.array([keys[number] for number in arrays["groups.app"].tolist()], np.object_)
+    for table, names in (("sessions", Sessions.DTYPES), ("groups", Groups.DTYPES)):
+        by_age = np.argsort(arrays[f"{table}.order"])
+        for name in names:
+            arrays[f"{table}.{name}"] = arrays[f"{table}.{name}"][by_age]
     return {**{name: _values(array) for name, array in arrays.items()}, **meta}
 
 
@@ -208,3 +212,25 @@ def test_records_give_back_the_events_that_they_were_made_of(data: st.DataObject
             assert again.serials.tolist() == event.serials.tolist()
             event = replace(event, serials=again.serials)
         assert again == event
+
+
+def test_a_snapshot_takes_no_room_for_what_was_forgotten() -> None:
+    ledger = Ledger(Rules())
+    reports = [Report(app(1), session(number), T0 * 1000, (T0 + 1) * 1000, 1) for number in range(1, 5001)]
+    ledger.apply_all(
+        [
+            Came(1, "alpha", T0, 0),
+            Received(1, "alpha", request(1, reports).SerializeToString(), T0, 0),
+            Flushed(T0, T0, 0),
+        ]
+    )
+    full = sum(array.nbytes for array in ledger.to_snapshot()[0].values())
+    waiting = ledger.outbox.peek(10)
+    ledger.apply_all([Written(waiting.serials, waiting.as_of_stamp, T0)])
+
+    later = T0 + 300 * SECOND_US
+    ledger.apply_all([Flushed(later, later, 300 * SECOND_US)])
+
+    assert ledger.collector.sessions == 0
+    assert sum(array.nbytes for array in ledger.to_snapshot()[0].values()) < full / 20
+    assert ledger.approximate_bytes() < full / 20

@@ -88,7 +88,7 @@ class Collector:
         """About how large `to_arrays` would be."""
         with self._lock:
             state = self._state
-            return state.sessions.used * state.sessions.row_bytes + state.groups.used * (
+            return state.sessions.held * state.sessions.row_bytes + state.groups.held * (
                 state.groups.row_bytes + APP_BYTES
             )
 

@@ -72,16 +72,12 @@ class Columns:
         for name in self.DTYPES:
             setattr(self, name, _enlarged(getattr(self, name), self._capacity))
 
-    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Copies of all columns, for a snapshot; keys begin with `prefix`."""
-        arrays = {f"{prefix}.{name}": getattr(self, name)[: self.used].copy() for name in self.DTYPES}
-        arrays[f"{prefix}.free"] = self._free[: self._free_count].copy()
-        return arrays
+    def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
+        """Copies of these rows, for a snapshot, where they get new numbers: their places. Keys begin with `prefix`."""
+        return {f"{prefix}.{name}": getattr(self, name)[rows] for name in self.DTYPES}
 
     def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `to_arrays` gave; the table must be new."""
-        self._free = np.array(arrays[f"{prefix}.free"], np.int64)
-        self._free_count = len(self._free)
         for name, dtype in self.DTYPES.items():
             column = np.array(arrays[f"{prefix}.{name}"], dtype)
             self.used = len(column)

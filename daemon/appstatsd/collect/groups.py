@@ -31,6 +31,7 @@ class Groups(Columns):
         "unsettled": "i4",
         "pinned": "i4",
         "settled_us": "i8",
+        "order": "i8",
         "held_row": "?",
     }
     app: npt.NDArray[np.int32]
@@ -47,12 +48,15 @@ class Groups(Columns):
     """Settled sessions with an inferred end whose client is still remembered."""
     settled_us: Ints
     """The latest now of a flush that settled one of its sessions; 0: none has."""
+    order: Ints
+    """Rises in the order in which groups were made."""
     held_row: Mask
 
     def __init__(self, window_us: int) -> None:
         super().__init__()
         self.apps = Apps()
         self._window_us = window_us
+        self._next_order = 0
         # Groups of the window in force, by the window's number and the app's; a Python int is the cheapest key.
         self._index: dict[int, int] = {}
 
@@ -86,6 +90,8 @@ class Groups(Columns):
         self.requests[group] = self.sessions[group] = 0
         self.unsettled[group] = self.pinned[group] = 0
         self.held_row[group] = True
+        self.order[group] = self._next_order
+        self._next_order += 1
         return group
 
     def forget(self, groups: Ints) -> None:
@@ -126,15 +132,17 @@ class Groups(Columns):
         keys = self.apps.keys
         return [keys[number] for number in self.app[groups].tolist()]
 
-    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
         """See `Columns.to_arrays`."""
-        arrays = super().to_arrays(prefix)
+        arrays = super().to_arrays(prefix, rows)
+        arrays[f"{prefix}.next_order"] = np.array([self._next_order])
         arrays.update(self.apps.to_arrays(f"{prefix}.apps"))
         return arrays
 
     def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `Columns.from_arrays`."""
         super().from_arrays(prefix, arrays)
+        self._next_order = int(arrays[f"{prefix}.next_order"][0])
         held = self.app[np.flatnonzero(self.held_row)]
         self.apps.from_arrays(f"{prefix}.apps", arrays, held)
         self.change_window(self._window_us)

@@ -159,7 +159,9 @@ def _roll_up(state: State, seen: _Seen) -> Ints:
     more = sessions.requests[rows] - sessions.counted[rows]
     np.add.at(groups.requests, group, more.astype(np.int64))
     sessions.counted[rows] = sessions.requests[rows]
-    return np.unique(group[seen.short[chosen] | (more > 0)])
+    changed = np.unique(group[seen.short[chosen] | (more > 0)])
+    # By age and not by number, which depends on what was held when a snapshot was made.
+    return changed[np.argsort(groups.order[changed], kind="stable")]
 
 
 def _rolled_up_rows(state: State, changed: Ints, now_us: int) -> Rows:

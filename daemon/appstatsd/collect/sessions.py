@@ -104,9 +104,9 @@ class Sessions(Columns):
         live: Mask = self.held_row[: self.used] & (self.ended_us[: self.used] == 0)
         return live
 
-    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
         """See `Columns.to_arrays`."""
-        arrays = super().to_arrays(prefix)
+        arrays = super().to_arrays(prefix, rows)
         arrays[f"{prefix}.next_order"] = np.array([self._next_order])
         return arrays
 

@@ -104,7 +104,9 @@ class State:
         self.list_idle(self.groups.idle())
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All but the lists, for a snapshot: copies that nobody changes."""
+        """All but the lists, for a snapshot: copies that nobody changes, of what is held and no more."""
+        sessions = np.flatnonzero(self.sessions.held_row[: self.sessions.used])
+        groups = np.flatnonzero(self.groups.held_row[: self.groups.used])
         scalars = [
             self.last_now_us,
             -1 if self.held_since_us is None else self.held_since_us,
@@ -114,8 +116,10 @@ class State:
         return {
             "rules": np.array(astuple(self.rules), np.int64),
             "scalars": np.array(scalars, np.int64),
-            **self.sessions.to_arrays("sessions"),
-            **self.groups.to_arrays("groups"),
+            **self.sessions.to_arrays("sessions", sessions),
+            # A session's group by its place among those that are held.
+            "sessions.group": np.searchsorted(groups, self.sessions.group[sessions]).astype(np.int32),
+            **self.groups.to_arrays("groups", groups),
             **self.clients.to_arrays("clients"),
         }
 
