@@ -299,7 +299,7 @@ class Campaign:
         for proxy in self._proxies.values():
             proxy.terminate()
         for proxy in self._proxies.values():
-            assert proxy.wait(120) == 0, "a proxy could not close in order"
+            assert proxy.wait(300) == 0, "a proxy could not close in order"
         expected = Expectation()
         for number in range(1, self._proxy_seeds + 1):
             expected.read(self._folder / f"diary-{number}")
