@@ -5,6 +5,10 @@
  * reports there are: a full buffer makes one `Dropped` with a count.
  */
 
+import { debuglog } from "node:util";
+
+const debug = debuglog("appstatsd");
+
 /** A stream was opened and answered. */
 export interface Connected {
   readonly type: "Connected";
@@ -81,7 +85,7 @@ export interface Closed {
 export type Event = Connected | Disconnected | Rejected | BatchRefused | Dropped | ClientIdReplaced | Closed;
 export type OnEvent = (event: Event) => void;
 
-/** The `onEvent` of a client that was given none: writes to the console. */
+/** The `onEvent` of a client that was given none: writes to the console; with `NODE_DEBUG=appstatsd`, every attempt. */
 export function logEvent(event: Event): void {
   switch (event.type) {
     case "Connected":
@@ -89,7 +93,7 @@ export function logEvent(event: Event): void {
       break;
     case "Disconnected": {
       // An outage is one warning, however long it lasts.
-      const log = event.attempt === 1 ? console.warn : console.debug;
+      const log = event.attempt === 1 ? console.warn : debug;
       const wait = (event.retryMs / 1000).toFixed(1);
       log(`appstatsd is not reached (${event.status}: ${event.details}); reports wait, next attempt in ${wait} s`);
       break;
