@@ -28,7 +28,7 @@ PYTEST := $(BIN)/pytest -p tests.left_out
 generate: setup ## Generate code from proto/
 	@for out in $(PYTHON_WIRE); do \
 	  $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$$out --pyi_out=$$out $(PROTO) || exit 1; done
-	@$(MAKE) --no-print-directory generate-go generate-node generate-java
+	@$(MAKE) --no-print-directory generate-go generate-node generate-java generate-rust
 
 # protoc's plugins for Go, of the versions that go.mod names.
 GO_TOOLS := build/go-tools
@@ -65,6 +65,15 @@ JAVA_WIRE ?= clients/java/client/src/main/java
 generate-java:
 	@if ! command -v mvn >/dev/null; then echo "left out: the Java stubs need mvn"; else clients/java/generate.sh $(JAVA_WIRE); fi
 
+# What writes the Rust stubs is a package beside the client, since no plugin comes built; it reads what protoc understood.
+RUST_WIRE ?= $(CURDIR)/clients/rust/src/generated
+.PHONY: generate-rust
+generate-rust: setup
+	@if ! command -v cargo >/dev/null; then echo "left out: the Rust stubs need cargo"; else \
+	  read=$$(mktemp) && trap 'rm -f $$read' EXIT && \
+	  $(BIN)/python -m grpc_tools.protoc -I proto --include_source_info --descriptor_set_out=$$read $(PROTO) && \
+	  cd clients/rust && cargo run --quiet --locked --package generate -- $$read $(RUST_WIRE); fi
+
 .PHONY: check
 check: setup check-generated ## Lint, types, formats, and that generated code is current
 	$(BIN)/ruff check .
@@ -87,6 +96,9 @@ check-generated: setup
 	@if ! command -v mvn >/dev/null; then echo "left out: the Java stubs' check needs mvn"; else \
 	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-java JAVA_WIRE=$$fresh && \
 	  diff -r $$fresh/io/appstatsd/v1 $(JAVA_WIRE)/io/appstatsd/v1 || { echo "clients/java is not current: make generate"; exit 1; }; fi
+	@if ! command -v cargo >/dev/null; then echo "left out: the Rust stubs' check needs cargo"; else \
+	  fresh=$$(mktemp -d) && trap 'rm -rf $$fresh' EXIT && $(MAKE) --no-print-directory generate-rust RUST_WIRE=$$fresh && \
+	  diff -r $$fresh clients/rust/src/generated || { echo "clients/rust is not current: make generate"; exit 1; }; fi
 
 .PHONY: test
 test: setup ## Run all tests that this machine can run, and name those left out
