@@ -57,7 +57,7 @@ class Site:
             return connection.execute(_ROWS).fetchall()
 
 
-def traffic(site: Site, seconds: float = 1.5) -> dict[str, int]:
+def traffic(site: Site, seconds: float = 4.0) -> dict[str, int]:
     """Real HTTP and WebSocket traffic of a few users; what was done."""
     command = [sys.executable, EXAMPLES / "traffic.py", "--proxy", site.url, "--seconds", str(seconds)]
     done: dict[str, int] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
