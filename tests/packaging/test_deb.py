@@ -37,13 +37,14 @@ def test_installed_upgraded_removed_and_purged(host: Machine) -> None:
 
     # Upgraded: a changed config and changed modes stay, and what runs runs anew.
     host.write(CONFIG, 'report-interval = "10s"\n')
-    host.run("chmod", "640", CONFIG, "/etc/appstatsd/database-url")
-    host.run("chmod", "750", "/etc/appstatsd")
+    host.run("chmod", "604", CONFIG)
+    host.run("chmod", "640", "/etc/appstatsd/database-url")
+    host.run("chmod", "711", "/etc/appstatsd")
     pid = host.show("appstatsd", "MainPID")
     host.run("dpkg", "--install", "--force-confdef", "--force-confold", deb(NEW))
     assert host.run("cat", CONFIG) == 'report-interval = "10s"\n'
     modes = host.run("stat", "--format=%a", CONFIG, "/etc/appstatsd/database-url", "/etc/appstatsd").split()
-    assert modes == ["640", "640", "750"]
+    assert modes == ["604", "640", "711"]
     assert host.show("appstatsd", "ActiveState") == "active"
     assert host.show("appstatsd", "MainPID") != pid
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,11 +37,9 @@ def test_the_unit_runs_from_an_installed_wheel(host: Machine, wheel: Path) -> No
         "printf '#!/opt/appstatsd/bin/python3 -I\\nfrom appstatsd.cli.main import main\\n"
         "raise SystemExit(main())\\n' >/usr/local/bin/appstatsd && chmod 755 /usr/local/bin/appstatsd",
     )
-    host.run("sh", "-c", f"cp {share}/appstatsd.service /etc/systemd/system/")
-    host.run("sh", "-c", f"cp {share}/appstatsd.sysusers /etc/sysusers.d/appstatsd.conf && systemd-sysusers")
-    host.run("sh", "-c", f"cp {share}/appstatsd.tmpfiles /etc/tmpfiles.d/appstatsd.conf && systemd-tmpfiles --create")
-    host.run("sh", "-c", f"cp {share}/appstatsd.toml /etc/appstatsd/")
-    host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "start", "appstatsd")
+    # The lines of docs/install.md, but for where the environment is.
+    page = (ROOT / "docs/install.md").read_text()
+    [lines] = re.findall(r"```sh\ncd /opt/appstatsd/share/appstatsd/systemd\n(.*?)```", page, re.DOTALL)
+    host.run("sh", "-ec", f"cd {share}\n" + lines.replace("sudo ", ""))
     assert host.show("appstatsd", "ActiveState") == "active"
     host.run("appstatsd", "status")

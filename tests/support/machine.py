@@ -62,9 +62,11 @@ class Machine:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "console").read_text()
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        if len(children) != 1 or Path(f"/proc/{children[0]}/comm").read_text() != "systemd\n":
+        try:
+            [init] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "systemd\n"]
+        except (OSError, ValueError):  # what there was has ended meanwhile, or it is not that far
             return False
-        self._init = int(children[0])
+        self._init = int(init)
         return self.try_to("systemctl", "is-active", "test.target").stdout == "active\n"
 
     def run(self, *command: str, text: str | None = None) -> str:
@@ -81,7 +83,7 @@ class Machine:
 
     def inside(self) -> list[str]:
         """What to put before a command, for it to run inside."""
-        environment = [f"PATH={os.defpath}:/usr/sbin:/sbin", f"PYTHONPATH={ROOT}/clients/python:{ROOT}/daemon:{ROOT}"]
+        environment = [f"PATH=/usr/local/bin:{os.defpath}:/usr/sbin:/sbin", f"PYTHONPATH={ROOT}/clients/python:{ROOT}/daemon:{ROOT}"]
         enter = ["nsenter", "--target", str(self._init), "--all", "--root", "--wd"]
         return [*enter, "env", "-i", "LC_ALL=C.UTF-8", *environment]
 
@@ -117,6 +119,8 @@ class Machine:
     def _off(self) -> None:
         """Remove its cgroups, once the kernel has let the last of its processes go."""
         self._process = None
+        if not (self.folder / "cgroup-name").exists():
+            return
         mounted = self.folder / "cgroups"
         mounted.mkdir()
         name = (self.folder / "cgroup-name").read_text().strip()

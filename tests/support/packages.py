@@ -50,3 +50,4 @@ def _make(folder: Path) -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+    shutil.rmtree(contents / "environment")
