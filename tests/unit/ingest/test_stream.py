@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from appstatsd.answers import Answer, EndReason
@@ -28,18 +28,26 @@ def rejections(sequence: int, count: int, message: str = "no") -> list[tuple[int
     return [(sequence, Rejection(index, Reason.INVALID_TIME, message)) for index in range(count)]
 
 
-def waits(event: Awaitable[None]) -> bool:
-    """Whether this is still to come once all that is under way is done."""
+Waits = Callable[[Awaitable[None]], bool]
 
-    async def look() -> bool:
+
+@pytest.fixture
+def waits() -> Iterator[Waits]:
+    """Tells whether something is still to come once all that is under way is done."""
+    loop = asyncio.new_event_loop()
+
+    async def look(event: Awaitable[None]) -> bool:
         task = asyncio.ensure_future(event)
         for _ in range(5):
             await asyncio.sleep(0)
-        done = task.done()
+        if task.done():
+            task.result()
+            return False
         task.cancel()
-        return not done
+        return True
 
-    return asyncio.run(look())
+    yield lambda event: loop.run_until_complete(look(event))
+    loop.close()
 
 
 class TestResponses:
@@ -135,20 +143,20 @@ class TestAllTold:
 class TestRoomOfOneStream:
     """A stream is not read from while too much of it is unanswered: it is the client that waits then, and nobody else."""
 
-    def test_so_many_messages_may_be_unanswered_and_no_more(self, stream: Stream) -> None:
+    def test_so_many_messages_may_be_unanswered_and_no_more(self, stream: Stream, waits: Waits) -> None:
         for _ in range(MAX_UNANSWERED - 1):
             stream.took(b"batch")
         assert not waits(stream.room())
         stream.took(b"batch")
         assert waits(stream.room())
 
-    def test_so_many_bytes_may_be_unanswered_and_no_more(self, stream: Stream) -> None:
+    def test_so_many_bytes_may_be_unanswered_and_no_more(self, stream: Stream, waits: Waits) -> None:
         stream.took(bytes(MAX_UNANSWERED_BYTES - 1))
         assert not waits(stream.room())
         stream.took(b"x")
         assert waits(stream.room())
 
-    def test_there_is_room_again_only_when_the_client_has_taken_its_answers(self, stream: Stream) -> None:
+    def test_there_is_room_again_only_when_the_client_has_taken_its_answers(self, stream: Stream, waits: Waits) -> None:
         for _ in range(MAX_UNANSWERED):
             stream.took(b"batch")
         stream.answer(Answer(greeting=0, acked_sequence=MAX_UNANSWERED, messages=MAX_UNANSWERED))
@@ -158,7 +166,7 @@ class TestRoomOfOneStream:
 
 
 class TestRoomOfAllStreams:
-    def test_what_waits_for_the_drain_is_bounded_for_all_together(self) -> None:
+    def test_what_waits_for_the_drain_is_bounded_for_all_together(self, waits: Waits) -> None:
         shared = Room(100)
         one, other = Stream(1, "c", shared), Stream(2, "d", shared)
         one.took(bytes(99))
@@ -168,7 +176,7 @@ class TestRoomOfAllStreams:
         one.answer(Answer(messages=1))
         assert not waits(other.room())
 
-    def test_what_a_client_does_not_read_takes_no_room_from_others(self) -> None:
+    def test_what_a_client_does_not_read_takes_no_room_from_others(self, waits: Waits) -> None:
         shared = Room(100)
         stuck, other = Stream(1, "c", shared), Stream(2, "d", shared)
         for _ in range(20):
@@ -176,7 +184,7 @@ class TestRoomOfAllStreams:
             stuck.answer(Answer(acked_sequence=1, messages=1))
         assert not waits(other.room())
 
-    def test_a_stream_that_ends_gives_back_what_it_took(self) -> None:
+    def test_a_stream_that_ends_gives_back_what_it_took(self, waits: Waits) -> None:
         shared = Room(100)
         one, other = Stream(1, "c", shared), Stream(2, "d", shared)
         one.took(bytes(100))
