@@ -89,7 +89,8 @@ class World:
         with suppress(ProcessLookupError, AssertionError):
             self._daemon.signal(signal.SIGCONT)
         self._daemon.kill()
-        assert self._daemon.surprises() == []
+        surprises = self._daemon.surprises()
+        assert not surprises, f"the daemon logged {surprises}"
 
     # the daemon
 
