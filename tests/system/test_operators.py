@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import appstatsd
@@ -22,7 +19,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from tests.support.daemon import COMMAND, Caller, DaemonProcess, connected, eventually
 from tests.support.postgres import PostgresServer
-from tests.support.processes import children
 from tests.support.raw_client import Client, RawStream, fresh, now_us, request
 from tests.support.reports import HOUR, MINUTE, Report, app, report, workspace
 from tests.support.table import rows, rows_of
@@ -150,7 +146,7 @@ class TestFlush:
             client.report(ended(number))
             daemon.flush()
             client.report(ended(number, 1))
-            with frozen(server):
+            with server.frozen():
                 assert refused(daemon.flush)[0] is grpc.StatusCode.UNAVAILABLE
                 # Whoever asks for something else, or reports, does not wait for it.
                 client.report(ended(number, 2))
@@ -163,19 +159,6 @@ def waiting_for_a_lock(url: str) -> int:
     with psycopg.connect(url) as connection:
         [[count]] = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchall()
     return int(count)
-
-
-@contextmanager
-def frozen(server: PostgresServer) -> Iterator[None]:
-    """Every process of the server stands still; its sockets stay open."""
-    pids = [server.pid, *children(server.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 class TestStatus:

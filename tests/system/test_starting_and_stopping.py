@@ -101,6 +101,23 @@ class TestStopping:
         assert daemon.wait() == 0
         assert len(rows(database_url)) == 3
 
+    def test_the_socket_goes_last_and_whoever_comes_late_is_told_when_to_come_back(
+        self, new_daemon: NewDaemon, new_postgres: Callable[[], PostgresServer], number: int
+    ) -> None:
+        server = new_postgres()
+        migrate(server.url())
+        daemon = new_daemon(server.url(), "--report-interval=1h", "--flush-timeout=3s")
+        daemon.start()
+        with Client(daemon.target) as client:
+            client.report(ended(number, 1))
+            with server.frozen():  # so that the last flush takes its time
+                daemon.signal(signal.SIGTERM)
+                assert client.stream.end() == STOPPED
+                with RawStream(daemon.target) as late:
+                    assert late.end() == STOPPED
+        assert daemon.wait() == 0
+        assert not daemon.socket.exists()
+
     def test_live_sessions_that_still_wait_are_not_written(
         self, daemon: DaemonProcess, database_url: str, number: int
     ) -> None:
