@@ -104,6 +104,10 @@ check-generated: setup
 test: setup ## Run all tests that this machine can run, and name those left out
 	$(PYTEST) $(PYTEST_FLAGS) -n 2 --dist worksteal tests clients/python/tests
 
+.PHONY: test-failed
+test-failed: setup ## Run again what failed in the last run, one after another
+	$(PYTEST) --last-failed --last-failed-no-failures none tests clients/python/tests
+
 SECONDS ?= 600
 .PHONY: chaos
 chaos: setup ## Kill, cut, fill and stop everything for SECONDS (600), then compare the table with what was promised; SEED=N

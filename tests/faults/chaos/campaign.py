@@ -110,13 +110,13 @@ class Campaign:
             self._start_proxy()
         deadline = time.monotonic() + self._seconds
         # Each kind once, however short the campaign is; then as chance has it.
-        first = [*self._happenings(), *(self._killer(kind) for kind in KILLS)]
+        first = [self._stop_in_outage, *self._happenings(), *(self._killer(kind) for kind in KILLS)]
         self._random.shuffle(first)
         while first or time.monotonic() < deadline:
             happening = first.pop() if first else self._any_happening()
             happening()
             self._ensure_running()
-            time.sleep(self._random.uniform(0, 1.5))
+            time.sleep(self._random.uniform(0, 0.7))
         return self._settle()
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Campaign:
         ]
 
     def _any_happening(self) -> Callable[[], None]:
-        if self._random.random() < 0.6:
+        if self._random.random() < 0.75:
             return self._killer(self._random.choice(KILLS))
         return self._random.choice(self._happenings())
 
@@ -192,7 +192,7 @@ class Campaign:
     def _stop_in_outage(self) -> None:
         self._postgres.stop_hard()
         self.tally.outages += 1
-        for _ in range(2):
+        for _ in range(5):
             self._daemon.stop()
             self.tally.stops_in_outages += 1
             self._ensure_running()
