@@ -83,7 +83,8 @@ class Machine:
 
     def inside(self) -> list[str]:
         """What to put before a command, for it to run inside."""
-        environment = [f"PATH=/usr/local/bin:{os.defpath}:/usr/sbin:/sbin", f"PYTHONPATH={ROOT}/clients/python:{ROOT}/daemon:{ROOT}"]
+        places = f"/usr/local/bin:{os.defpath}:/usr/sbin:/sbin"
+        environment = [f"PATH={places}", f"PYTHONPATH={ROOT}/clients/python:{ROOT}/daemon:{ROOT}"]
         enter = ["nsenter", "--target", str(self._init), "--all", "--root", "--wd"]
         return [*enter, "env", "-i", "LC_ALL=C.UTF-8", *environment]
 

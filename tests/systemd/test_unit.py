@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -32,6 +31,14 @@ while True:
     except OSError:
         gone_since = gone_since or now
     time.sleep(0.005)
+"""
+# Work such as a start is, and by how much what else runs makes it longer.
+SLOWDOWN = """
+import time
+began = time.monotonic()
+while time.process_time() < 0.7:
+    pass
+print((time.monotonic() - began) / 0.7)
 """
 
 
@@ -142,39 +149,27 @@ def test_a_stop_writes_what_is_left_within_its_time(host: Host) -> None:
 
 
 def restart_seconds(host: Host) -> float:
-    """How long nobody could connect while the daemon was restarted."""
+    """How long nobody could connect while the daemon was restarted, had the machine had nothing else to do."""
     with subprocess.Popen([*host.machine.inside(), PYTHON, "-c", GAP], stdout=subprocess.PIPE, text=True) as measuring:
         assert measuring.stdout is not None
         assert measuring.stdout.readline() == "measuring\n"
         host.run("systemctl", "restart", "appstatsd")
-        return float(measuring.stdout.readline())
+        seconds = float(measuring.stdout.readline())
+    return seconds / max(1.0, float(host.run(PYTHON, "-c", SLOWDOWN)))
 
 
-def import_seconds(host: Host) -> float:
-    """How long the machine takes at present only to load the daemon's code: the measure for how long it may be away."""
-    began = time.perf_counter()
-    host.run("nice", "-n", "-20", PYTHON, "-c", "import appstatsd.cli.serve, appstatsd.daemon")
-    return time.perf_counter() - began
-
-
-def test_a_restart_without_a_database_takes_the_socket_away_for_no_longer_than_a_start_takes(
-    host: Host, drop_in: Callable[[str], None]
-) -> None:
-    # What runs beside this test must not count: systemd and the daemon go first, the best of some restarts is taken, and
-    # what is allowed is a second where nothing else runs, and more where the same machine needs more for the imports alone.
-    host.run("renice", "-n", "-20", "-p", "1")
-    drop_in("[Service]\nNice=-20\n")
+def test_a_restart_without_a_database_takes_the_socket_away_for_a_second_at_most(host: Host) -> None:
     host.run("systemctl", "stop", "postgresql")
     try:
         with Proxy(host) as proxy:
             session = proxy.session()
-            measured: list[tuple[float, float]] = []
-            while len(measured) < 5 and not any(away <= allowed for away, allowed in measured):
-                measured.append((restart_seconds(host), max(1.0, 3 * import_seconds(host))))
+            measured: list[float] = []
+            while len(measured) < 5 and min(measured, default=2) > 1:
+                measured.append(restart_seconds(host))
             assert proxy.close()
     finally:
         host.run("systemctl", "start", "postgresql")
-    assert any(away <= allowed for away, allowed in measured), measured
+    assert min(measured) <= 1.0, measured
     eventually(lambda: host.try_to("appstatsd", "flush").returncode, lambda status: status == 0)
     assert session in host.rows()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -37,7 +38,11 @@ def serve(settings: Settings) -> int:
         _make_default_folder(settings)
         from appstatsd.daemon import run
 
-        return run(settings)
+        status = run(settings)
+        # All is written and every thread has ended; what the interpreter would still do is time without a socket.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(status)
     except AppstatsdError as error:
         log.critical("The daemon cannot go on", error=str(error))
     except Exception:  # The main thread's outermost frame, and the only one that has the log.
