@@ -173,6 +173,9 @@ pub struct ClientStatus {
     /// How many reports it says it dropped for lack of room.
     #[prost(uint64, tag = "6")]
     pub dropped_reports: u64,
+    /// Name and version of the client library, as its metadata `appstats-client` says (`go/0.1.0`); empty where it says none.
+    #[prost(string, tag = "7")]
+    pub software: ::prost::alloc::string::String,
 }
 /// GetStatusResponse is what the daemon holds and how it is doing. Counts are since the daemon's start unless they say
 /// otherwise.
