@@ -354,6 +354,8 @@ def test_a_change_of_the_databases_state_is_told_once() -> None:
             assert delivery.outcome().error is not None
         delivery.database.bad = set()
         delivery.ask(2)
+        while delivery.outcome().error is not None:
+            delivery.ask(2)
     assert delivery.states == ["down", "up", "down", "up"]
 
 
