@@ -128,7 +128,7 @@ class TestStopping:
         assert row.end_source is EndSource.LIVE
 
     def test_a_client_that_reads_nothing_does_not_keep_it_from_its_last_flush(
-        self, daemon: DaemonProcess, database_url: str, number: int
+        self, daemon: DaemonProcess, database_url: str, number: int, table_lock: Callable[[], None]
     ) -> None:
         bad = request(1, [report(place, of=app(1, slug="é" * 257)) for place in range(2_000)])
         with RawStream(daemon.target, reads=False) as stuck, Client(daemon.target) as client:
@@ -137,10 +137,14 @@ class TestStopping:
                 bad.sequence = sequence
                 stuck.send(bad)
             eventually(lambda: daemon.status().reports_rejected, lambda count: count >= 32 * 2_000)
-            client.report(ended(number))
-            assert daemon.stop() == 0
-        assert len(rows(database_url)) == 1
-        assert not [event for event in daemon.log if "could not be written" in event["event"]]
+            client.report(ended(number, 1))
+            daemon.signal(signal.SIGTERM)
+            writes_wait(database_url)
+            client.report(ended(number, 2))
+            table_lock()
+            assert client.stream.end() == STOPPED
+            assert daemon.wait() == 0
+        assert len(rows(database_url)) == 2
 
     def test_a_second_signal_stops_it_at_once(
         self, daemon: DaemonProcess, database_url: str, number: int, table_lock: Callable[[], None]
