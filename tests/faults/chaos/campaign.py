@@ -302,7 +302,9 @@ class Campaign:
             assert proxy.wait(300) == 0, "a proxy could not close in order"
         expected = Expectation()
         for number in range(1, self._proxy_seeds + 1):
-            expected.read(self._folder / f"diary-{number}")
+            diary = self._folder / f"diary-{number}"
+            if diary.exists():  # a proxy that was killed before it wrote anything sent nothing
+                expected.read(diary)
         # Sessions of killed proxies get their end once the grace is over.
         eventually(lambda: self._daemon.status().live_sessions, lambda live: not live, GRACE_SECONDS + 60)
         eventually(self._flushed, lambda flushed: flushed)
