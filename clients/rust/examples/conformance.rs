@@ -15,7 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appstatsd_client::{AccessMethod, App, Begin, CLOSE_TIMEOUT, Client, Clock, Event, Limits, Session, SystemClock, Tls};
+use appstatsd_client::{
+    AccessMethod, App, Begin, CLOSE_TIMEOUT, Client, Clock, Event, Limits, Session, SystemClock, Tls,
+};
 use serde_json::{Value, json};
 use tonic::{Request, client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
 use tonic_prost::ProstCodec;

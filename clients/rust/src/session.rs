@@ -31,7 +31,7 @@ pub(crate) type OnEvent = Box<dyn Fn(&Event) + Send + Sync>;
 /// use. One that was begun with `report_live: false` is the exception: dropped without an end, it never was.
 #[must_use = "a session that is dropped is over"]
 pub struct Session {
-    reporter: Arc<Reporter>,
+    pub(crate) reporter: Arc<Reporter>,
     report: Arc<Report>,
     ends_when_dropped: bool,
 }

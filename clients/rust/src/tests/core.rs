@@ -491,8 +491,7 @@ fn only_a_batch_refused_as_number_1_is_dropped_counted_and_told() {
     assert_eq!(wire.sent_ids(), Some((1, vec![3, 4])));
     wire.lose(Code::InvalidArgument); // number 1, alone
     assert_eq!(wire.core.stats().dropped_reports, 2);
-    let refused =
-        Event::BatchRefused { status: "INVALID_ARGUMENT", details: "because".into(), reports: 2, dropped: 2 };
+    let refused = Event::BatchRefused { status: "INVALID_ARGUMENT", details: "because".into(), reports: 2, dropped: 2 };
     assert_eq!(wire.events(|event| matches!(event, Event::BatchRefused { .. })), [refused]);
     assert_eq!(wire.events(|event| matches!(event, Event::Dropped { .. })), []);
     let first = wire.open();
@@ -751,8 +750,7 @@ fn what_a_person_must_mend_is_tried_again_at_the_slowest_pace_and_costs_nothing(
 
 #[test]
 fn every_other_status_keeps_client_id_and_numbers() {
-    for status in
-        [Code::Ok, Code::Unavailable, Code::Internal, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded]
+    for status in [Code::Ok, Code::Unavailable, Code::Internal, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded]
     {
         let mut wire = Wire::new();
         wire.open();

@@ -18,7 +18,8 @@ fn app() -> App {
 fn an_id_is_a_uuid_or_16_bytes_or_text() {
     let id = Uuid::from_u128(7);
     let made = App::new(id, *id.as_bytes(), id.to_string().as_str(), AccessMethod::Path, "code").unwrap();
-    let others = App::new(&id.as_bytes()[..], id, id.simple().to_string().as_str(), AccessMethod::Path, "code").unwrap();
+    let others =
+        App::new(&id.as_bytes()[..], id, id.simple().to_string().as_str(), AccessMethod::Path, "code").unwrap();
     assert_eq!(made, others);
     assert_eq!((made.user_id(), made.workspace_id(), made.agent_id()), (id, id, id));
 }
