@@ -155,3 +155,7 @@ rpm: package-contents ## Build the RPM into dist/ (needs go, patchelf and binuti
 bench: setup ## Measure: the journal beside memory, sessions held, streams, ways to write, the backlog
 	@for what in durability held grpc_forms store_ways backlog_memory journal_store; do echo "== $$what"; \
 	  PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.bench.$$what || exit 1; done
+
+.PHONY: mutate
+mutate: setup ## Break the collector rule by rule, and see the model test or the traps fail each time
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.mutate
