@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
@@ -38,11 +37,7 @@ def serve(settings: Settings) -> int:
         _make_default_folder(settings)
         from appstatsd.daemon import run
 
-        status = run(settings)
-        # All is written and every thread has ended; what the interpreter would still do is time without a socket.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(status)
+        return exits.at_once(run(settings))
     except AppstatsdError as error:
         log.critical("The daemon cannot go on", error=str(error))
     except Exception:  # The main thread's outermost frame, and the only one that has the log.
