@@ -35,8 +35,9 @@ from tests.support.postgres import PostgresServer, make_template
 
 GRACE_SECONDS: Final = 5
 PROXIES: Final = 6
-STATE_MEBIBYTES: Final = 24
-TMPFS_BYTES: Final = 64 << 20
+STATE_MEBIBYTES: Final = 48
+TMPFS_BYTES: Final = 96 << 20
+MOST_STEP_SECONDS: Final = 120
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 AT_RANDOM = "at a random moment"
@@ -234,7 +235,7 @@ class Campaign:
 
     def _step_clock(self) -> None:
         if FAKETIME.exists():
-            self._clock.write_text(f"{self._random.randint(-120, 120):+d}s")
+            self._clock.write_text(f"{self._random.randint(-MOST_STEP_SECONDS, MOST_STEP_SECONDS):+d}s")
             self.tally.clock_steps += 1
 
     def _torn_end(self) -> None:
@@ -295,6 +296,8 @@ class Campaign:
 
     def _settle(self) -> list[str]:
         """Let everything come to rest, and look at the table."""
+        # As late as it ever was: until then nothing that the daemon remembers would become older.
+        self._clock.write_text(f"{MOST_STEP_SECONDS:+d}s")
         self._ensure_running()
         for proxy in self._proxies.values():
             proxy.terminate()

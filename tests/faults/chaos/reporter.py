@@ -32,6 +32,8 @@ SECOND: Final = 1_000_000
 APPS: Final = 12
 IN_FLIGHT: Final = 4
 LIVE: Final = 30
+PACE_SECONDS: Final = 0.15
+"""Between two batches, on average: what six proxies report is remembered for minutes, in a small state directory."""
 
 
 def app(number: int) -> wire.App:
@@ -108,6 +110,7 @@ class Reporter:
         while True:
             while len(self._unacked) < IN_FLIGHT and not self.closing.is_set():
                 self._send(outgoing, self._news())
+                time.sleep(self._random.uniform(0, 2 * PACE_SECONDS))
             if self.closing.is_set() and not said_closing and not self._unacked:
                 if self._live:
                     for session in self._live.values():
