@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
+from uuid import UUID
 
+from appstatsd.accesslog.kinds import NameOrigin, NamesInHost, Namespace
+from appstatsd.accesslog.naming import Naming
+from appstatsd.accesslog.origins import HostPattern, Origin
 from appstatsd.addresses import Address, TcpAddress
 from appstatsd.collect.rules import SECOND_US, Rules
 from appstatsd.database_url import DatabaseUrl
@@ -55,6 +59,11 @@ def _duration(
     name: str, default: str, lowest: str, highest: str, text: str, *, default_is: str = "", heading: str = ""
 ) -> Setting:
     return Setting(name, Duration(lowest, highest), default, text, default_is, heading=heading)
+
+
+def _origins(name: str, text: str, *, heading: str = "") -> Setting:
+    help_text = f"{text} May be given more than once: the first that is there counts."
+    return Setting(name, NameOrigin(), None, help_text, repeatable=True, heading=heading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +234,44 @@ class Settings:
         int, _duration("max-clock-skew", "10m", "0s", "24h", "How far ahead of this host's clock a report may lie.")
     ]
 
+    als_user: Annotated[
+        tuple[Origin, ...],
+        _origins("als-user", "Where in an access log's entry the user's name stands.", heading="Access logs"),
+    ]
+    als_workspace: Annotated[tuple[Origin, ...], _origins("als-workspace", "Where the workspace's name stands.")]
+    als_agent: Annotated[tuple[Origin, ...], _origins("als-agent", "Where the agent's name stands.")]
+    als_access_method: Annotated[
+        tuple[Origin, ...],
+        _origins("als-access-method", "Where the access method stands (path, subdomain or terminal)."),
+    ]
+    als_slug_or_port: Annotated[
+        tuple[Origin, ...], _origins("als-slug-or-port", "Where the app's slug or port stands; terminals need none.")
+    ]
+    als_host_pattern: Annotated[
+        HostPattern | None,
+        Setting("als-host-pattern", NamesInHost(), None, "How names stand in a host name, for host:NAME."),
+    ]
+    als_namespace: Annotated[
+        UUID | None,
+        Setting(
+            "als-namespace",
+            Namespace(),
+            None,
+            "Names that are no UUIDs become UUIDs of version 5 in this namespace; without it, their entries are skipped.",
+        ),
+    ]
+    als_interval_us: Annotated[
+        int,
+        _duration(
+            "als-interval",
+            "60s",
+            "1s",
+            "24h",
+            "How often Envoy is configured to log a connection that goes on. Without --session-timeout, one that was not "
+            "logged for three times as long counts as ended.",
+        ),
+    ]
+
     metrics_listen: Annotated[
         TcpAddress | None,
         Setting(
@@ -285,6 +332,20 @@ class Settings:
     def admin_address(self) -> Address:
         """Where status, flush and quarantine are served."""
         return self.admin_listen or self.listen[0]
+
+    @property
+    def naming(self) -> Naming | None:
+        """Which app an access log's entry tells of; None: access logs are not taken."""
+        naming = Naming(
+            self.als_user,
+            self.als_workspace,
+            self.als_agent,
+            self.als_access_method,
+            self.als_slug_or_port,
+            self.als_host_pattern,
+            self.als_namespace,
+        )
+        return naming if naming.origins else None
 
     @property
     def report_interval_seconds(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from appstatsd.accesslog.origins import Header, HostPattern, InHost
 from appstatsd.addresses import TcpAddress, UnixAddress
 from appstatsd.cli.sources import Flags, Host, read
 from appstatsd.collect.rules import Rules
@@ -72,6 +73,14 @@ def test_the_table_has_every_setting_of_the_specification_with_its_default() -> 
         "max-session-age": "31d",
         "max-clock-skew": "10m",
         "last-used-at": "auto",
+        "als-user": None,
+        "als-workspace": None,
+        "als-agent": None,
+        "als-access-method": None,
+        "als-slug-or-port": None,
+        "als-host-pattern": None,
+        "als-namespace": None,
+        "als-interval": "60s",
         "metrics-listen": None,
         "log-level": "info",
         "log-format": None,
@@ -403,3 +412,65 @@ def test_reading_again_refuses_what_is_wrong_by_then(config: Config) -> None:
     config("batch-size = 0")
     with pytest.raises(SettingsError):
         old.read_again()
+
+
+ALS = {
+    "als-user": ("header:x-user", "host:user"),
+    "als-workspace": ("host:workspace",),
+    "als-agent": ("constant:main",),
+    "als-access-method": ("constant:subdomain",),
+    "als-slug-or-port": ("host:slug",),
+    "als-host-pattern": ("{slug}--{workspace}--{user}.apps.example.com",),
+    "als-namespace": ("6ba7b810-9dad-11d1-80b4-00c04fd430c8",),
+}
+
+
+def test_access_logs_are_not_taken_unless_a_name_has_an_origin() -> None:
+    assert settings().naming is None
+    assert settings({"als-interval": ("5s",), "als-namespace": ALS["als-namespace"]}).naming is None
+    naming = settings(ALS).naming
+    assert naming is not None
+    assert naming.user == (Header("x-user"), InHost("user"))
+    assert naming.host_pattern == HostPattern("{slug}--{workspace}--{user}.apps.example.com")
+
+
+def test_origins_are_a_list_in_the_file_and_parted_by_commas_in_the_environment(config: Config) -> None:
+    others = {name: texts for name, texts in ALS.items() if name != "als-user"}
+    for found in (
+        settings({**others, **config('als-user = ["header:x-user", "host:user"]')}),
+        settings(others, {**HOME, "APPSTATSD_ALS_USER": "header:x-user, host:user"}),
+    ):
+        assert found.als_user == (Header("x-user"), InHost("user"))
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "wrong"),
+    [
+        ("als-user", (), "it must be set where another"),
+        ("als-workspace", (), "it must be set where another"),
+        ("als-agent", (), "it must be set where another"),
+        ("als-access-method", (), "it must be set where another"),
+        ("als-slug-or-port", (), "it must be set where another"),
+        ("als-user", ("host:name",), "als-host-pattern must be set and hold {name}"),
+        ("als-access-method", ("constant:ssh",), "allowed constants are path, subdomain, terminal"),
+        ("als-host-pattern", (), "als-host-pattern must be set and hold {user}"),
+        ("als-namespace", (), "the constant must be a UUID, or als-namespace must be set too"),
+        ("als-namespace", ("main",), "allowed is a UUID"),
+        ("als-user", ("x-user",), "allowed is header:NAME, "),
+        ("als-host-pattern", ("apps.example.com",), "there is no {name} in it"),
+    ],
+)
+def test_names_of_access_logs_that_cannot_be_found_are_refused(name: str, texts: tuple[str, ...], wrong: str) -> None:
+    assert wrong in refusal({**ALS, name: texts})
+
+
+def test_only_where_all_sessions_are_terminals_is_no_slug_needed() -> None:
+    terminals = {**ALS, "als-slug-or-port": (), "als-access-method": ("constant:terminal",)}
+    assert settings(terminals).naming is not None
+    both = {**terminals, "als-access-method": ("header:method", "constant:terminal")}
+    assert "it must be set where another" in refusal(both)
+
+
+def test_an_interval_of_access_logs_over_the_grace_is_unwise() -> None:
+    assert settings({**ALS, "als-interval": ("2m",)}).warnings == ()
+    assert "als-interval" in settings({**ALS, "als-interval": ("121s",)}).warnings[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+from appstatsd.accesslog.naming import METHODS, id_of
+from appstatsd.accesslog.origins import Constant, InHost
 from appstatsd.addresses import TcpAddress
 from appstatsd.settings import Settings, SettingsError, Tls
 
@@ -20,6 +22,7 @@ def check(settings: Settings) -> None:
     _check_addresses(settings)
     _check_tls(settings)
     _check_order(settings)
+    check_access_logs(settings)
 
 
 def unwise(settings: Settings) -> list[str]:
@@ -36,6 +39,8 @@ def unwise(settings: Settings) -> list[str]:
         add("report-interval", "workspaces in use may look idle for so long; at most 4m is advised")
     if settings.client_grace_us > 60 * _MINUTE_US:
         add("client-grace", "sessions of a client that died seem in use for so long; at most 1h is advised")
+    if settings.naming is not None and settings.als_interval_us > settings.client_grace_us:
+        add("als-interval", "after a restart a connection that goes on is logged too late for its --client-grace")
     if settings.enable_test_clock:
         add("enable-test-clock", "rows are written only when Flush is called, and it may say what time it is")
     return found
@@ -101,3 +106,33 @@ def _check_order(settings: Settings) -> None:
             other = settings.sources[larger]
             wrong = f"allowed is at most {larger}, which is {other.text} ({other.where})"
             raise SettingsError(smaller, settings.sources[smaller], wrong)
+
+
+def check_access_logs(settings: Settings) -> None:
+    """See whether what is set of access logs is whole.
+
+    Raises:
+        SettingsError: a name has no origin, or one that can give none.
+    """
+    naming = settings.naming
+    if naming is None:
+        return
+    ids = {"als-user": naming.user, "als-workspace": naming.workspace, "als-agent": naming.agent}
+    names = {**ids, "als-access-method": naming.access_method, "als-slug-or-port": naming.slug_or_port}
+    terminals = naming.access_method == (Constant("terminal"),)
+    for name, origins in names.items():
+        source = settings.sources[name]
+        if not origins and not (terminals and name == "als-slug-or-port"):
+            wrong = "it must be set where another --als-* names an origin; access logs need all names of an app"
+            raise SettingsError(name, source, wrong)
+        for origin in origins:
+            if isinstance(origin, InHost) and (
+                naming.host_pattern is None or origin.name not in naming.host_pattern.names
+            ):
+                raise SettingsError(name, source, f"als-host-pattern must be set and hold {{{origin.name}}}")
+            if not isinstance(origin, Constant):
+                continue
+            if name in ids and id_of(origin.value, naming.namespace) is None:
+                raise SettingsError(name, source, "the constant must be a UUID, or als-namespace must be set too")
+            if name == "als-access-method" and origin.value not in METHODS:
+                raise SettingsError(name, source, f"allowed constants are {', '.join(METHODS)}")

@@ -27,7 +27,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
             ("serve", "--report-interval", "soon"),
             "setting report-interval (flag --report-interval) is 'soon': allowed is",
         ),
-        (("serve", "--report-intervall", "30s"), "Did you mean '--report-interval'?"),
+        (("serve", "--rollup-windows", "30s"), "Did you mean '--rollup-window'?"),
         (("serve", "--batch-size"), "requires an argument"),
         (("serve", "more"), "unexpected extra argument"),
         (("serv",), "No such command 'serv'"),
