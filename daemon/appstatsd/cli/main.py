@@ -25,7 +25,9 @@ from appstatsd.cli.migrate import migrate
 from appstatsd.cli.quarantine import quarantine
 from appstatsd.cli.serve import serve
 from appstatsd.cli.status import status
+from appstatsd.cli.usage import usage
 from appstatsd.cli.version import version
+from appstatsd.cli.who import who
 from appstatsd.errors import AppstatsdError
 from appstatsd.settings import SettingsError
 
@@ -46,7 +48,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, migrate, status, flush, quarantine, journal, check_config, demo, version):
+for _command in (serve, migrate, status, flush, quarantine, journal, who, usage, check_config, demo, version):
     cli.add_command(_command)
 
 

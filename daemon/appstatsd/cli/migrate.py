@@ -10,8 +10,13 @@ from appstatsd.settings import Settings
 
 
 @click.command(cls=SettingsCommand)
+@click.option(
+    "--usage-views",
+    is_flag=True,
+    help="Make the views that `usage` and `who` read also beside a table that appstatsd did not make.",
+)
 @with_settings(("database-url", "database-url-file"))
-def migrate(settings: Settings) -> int:
+def migrate(settings: Settings, usage_views: bool) -> int:
     """Bring the tables of the database up to date.
 
     Safe to be run from many hosts at once. A table that appstatsd did not make is never altered; what would serve it
@@ -24,7 +29,7 @@ def migrate(settings: Settings) -> int:
         raise click.UsageError(text)
     from appstatsd.store.migrate import migrate as bring_up_to_date
 
-    migrated = bring_up_to_date(settings.database_url.text)
+    migrated = bring_up_to_date(settings.database_url.text, usage_views=usage_views)
     for name in migrated.applied:
         click.echo(f"applied {name}")
     for advice in migrated.advice:

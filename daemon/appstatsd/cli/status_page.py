@@ -22,7 +22,7 @@ _CLIENTS_SHOWN: Final = 20
 def page(status: GetStatusResponse, address: Address, now_ns: int) -> RenderableType:
     """The page. `now_ns`: nanoseconds since the Unix epoch."""
     needs = _needs(status)
-    up = _span((now_ns - status.started_at_unix_nano) // _SECOND_NS)
+    up = span((now_ns - status.started_at_unix_nano) // _SECOND_NS)
     parts: list[RenderableType] = [Text(f"appstatsd {status.version} at {address}, up {up}", style="bold")]
     parts += [Text(f"! {need}", style="red") for need in needs] or [Text("all is well", style="green")]
     return Group(*parts, Text(""), _figures(status, now_ns), Text(""), *_clients(status, now_ns))
@@ -36,7 +36,7 @@ def _needs(status: GetStatusResponse) -> list[str]:
     if status.last_flush_error:
         needs.append(f"the last flush did not write all its rows: {status.last_flush_error}")
     if status.oldest_backlog_age_seconds > _OLD_BACKLOG_SECONDS:
-        needs.append(f"rows have waited for {_span(status.oldest_backlog_age_seconds)}")
+        needs.append(f"rows have waited for {span(status.oldest_backlog_age_seconds)}")
     if status.quarantined_rows:
         needs.append("the database refused rows for their content; `appstatsd quarantine list` shows them and why")
     if status.journal_damage:
@@ -52,7 +52,7 @@ def _figures(status: GetStatusResponse, now_ns: int) -> Table:
     table.add_column(overflow="fold")
     backlog = _count(status.backlog_rows, "row")
     if status.backlog_rows:
-        backlog += f", the oldest {_span(status.oldest_backlog_age_seconds)} old"
+        backlog += f", the oldest {span(status.oldest_backlog_age_seconds)} old"
     rows = (
         ("database", f"{status.database_state}  {status.database_url}"),
         ("last flush", _ago(status.last_flush_at_unix_nano, now_ns)),
@@ -103,10 +103,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _ago(unix_nano: int, now_ns: int) -> str:
-    return f"{_span((now_ns - unix_nano) // _SECOND_NS)} ago" if unix_nano else "never"
+    return f"{span((now_ns - unix_nano) // _SECOND_NS)} ago" if unix_nano else "never"
 
 
-def _span(seconds: int) -> str:
+def span(seconds: int) -> str:
     """A time span in its two largest units."""
     parts: list[str] = []
     rest = max(seconds, 0)

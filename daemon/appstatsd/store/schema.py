@@ -17,6 +17,8 @@ from appstatsd.store.statements import migrations, statement
 
 STATS: Final = "workspace_app_stats"
 WORKSPACES: Final = "workspaces"
+USAGE: Final = "appstatsd_usage"
+"""The views of docs/usage.md, as one of them is called. Nothing that is written needs them."""
 BOOKS: Final = "appstatsd_migrations"
 
 OPTIONAL_COLUMNS: Final = frozenset({"sessions", "end_source", "updated_at"})
@@ -72,6 +74,9 @@ class Table:
     def made_here(self) -> bool:
         """Whether our migration made this very table, so that it may bring it up to date."""
         return self.marked and self.version > 0
+
+
+NO_TABLE: Final = Table(frozenset(), marked=False, version=0)
 
 
 @dataclass(frozen=True, slots=True)

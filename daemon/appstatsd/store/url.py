@@ -42,8 +42,8 @@ def redacted(url: str) -> str:
     return make_conninfo(**{name: str(value) for name, value in parameters.items() if name not in _SECRETS})
 
 
-def with_defaults(url: str) -> str:
-    """Connection parameters for libpq: the URL's own, and ours where it is silent.
+def with_defaults(url: str, **others: str) -> str:
+    """Connection parameters for libpq: the URL's own, and ours where it is silent; `others` in place of ours.
 
     Raises:
         ValueError: libpq cannot read the URL. The message does not repeat it.
@@ -55,4 +55,4 @@ def with_defaults(url: str) -> str:
             "the database URL cannot be read; expected postgresql://USER@HOST:PORT/DATABASE, special characters of the"
             " password percent-encoded, or key=value parameters of libpq"
         ) from None
-    return make_conninfo(**_DEFAULTS | {name: str(value) for name, value in parameters.items()})
+    return make_conninfo(**_DEFAULTS | others | {name: str(value) for name, value in parameters.items()})

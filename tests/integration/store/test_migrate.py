@@ -12,7 +12,9 @@ from appstatsd.store.writer import PostgresReporter
 
 from tests.integration.store.samples import FOREIGN_STATS, FOREIGN_WORKSPACES, count, one_row, query, role
 
-ALL = ["workspace_app_stats 0001_create", "workspaces 0001_create"]
+STATS = ["workspace_app_stats 0001_create", "workspace_app_stats 0002_started_index"]
+USAGE = "appstatsd_usage 0001_create"
+ALL = [*STATS, "workspaces 0001_create", USAGE]
 
 
 def definition(url: str, table: str) -> list[tuple[object, ...]]:
@@ -49,6 +51,7 @@ def test_an_empty_database_gets_the_tables_as_they_are_documented(postgres_url: 
         "UNIQUE INDEX workspace_app_stats_user_id_agent_id_session_id_key ON",
         "USING btree (workspace_id)",
         "USING brin (session_ended_at)",
+        "USING brin (session_started_at)",
         "WHERE (end_source = 'live'::text)",
     ):
         assert any(part in text for text in indexes), part
@@ -122,7 +125,7 @@ def test_a_foreign_table_that_lacks_what_a_row_needs_says_so(postgres_url: str) 
 
 def test_a_foreign_table_beside_one_of_ours_stays_foreign(postgres_url: str) -> None:
     query(postgres_url, FOREIGN_WORKSPACES)
-    assert migrate(postgres_url).applied == ALL[:1]
+    assert migrate(postgres_url).applied == [*STATS, USAGE]
     with PostgresReporter(postgres_url) as reporter:
         reporter.report(one_row())
     assert count(postgres_url) == 1
@@ -131,7 +134,7 @@ def test_a_foreign_table_beside_one_of_ours_stays_foreign(postgres_url: str) -> 
 def test_a_table_that_was_dropped_is_made_again(postgres_url: str) -> None:
     migrate(postgres_url)
     query(postgres_url, "DROP TABLE workspace_app_stats")
-    assert migrate(postgres_url).applied == ALL[:1]
+    assert migrate(postgres_url).applied == STATS
     assert migrate(postgres_url).applied == []
 
 
