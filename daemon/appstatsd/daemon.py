@@ -31,6 +31,7 @@ from appstatsd.errors import AppstatsdError
 from appstatsd.events import Quarantined, Started, Written
 from appstatsd.flushes import Flushes
 from appstatsd.ingest.admin import Admin
+from appstatsd.ingest.certificates import Certificates
 from appstatsd.ingest.reports import ReportStreams
 from appstatsd.ingest.server import DATABASE, QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
 from appstatsd.journal.damage import OnDamage
@@ -102,6 +103,7 @@ class Daemon:
         self._failure: BaseException | None = None
         self._drain_runs = False
         self._servers: list[Server] = []
+        self._certificates = None if settings.tls is None else Certificates(settings.tls)
         self._telling: set[asyncio.Task[None]] = set()
         self._store = _store(settings)
         self._ledger = ledger
@@ -190,11 +192,11 @@ class Daemon:
         )
         rights = SocketRights(settings.socket_mode, settings.socket_gid)
         if settings.admin_listen is None:
-            reports = Server(self._admin.services(stream), rights, settings.tls)
+            reports = Server(self._admin.services(stream), rights, self._certificates)
             reports.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
         else:
-            reports = Server([handlers(REPORT_SERVICE, dict([stream]))], rights, settings.tls)
-            admin = Server(self._admin.services(), rights, settings.tls)
+            reports = Server([handlers(REPORT_SERVICE, dict([stream]))], rights, self._certificates)
+            admin = Server(self._admin.services(), rights, self._certificates)
             admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
             self._servers.append(admin)
         self._servers.append(reports)
@@ -262,6 +264,8 @@ class Daemon:
         except SettingsError as error:
             self._log.error("The settings are not reloaded; those in force stay", error=str(error))
             return
+        if self._certificates is not None:
+            self._certificates.look()
         changed = self._settings.changed(new)
         set_level(new.log_level)
         self._log.info(

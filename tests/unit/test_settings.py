@@ -366,7 +366,12 @@ def test_values_that_meet_are_allowed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "wise", "unwise"),
-    [("rollup-window", "60s", "59s"), ("report-interval", "4m", "241s"), ("client-grace", "1h", "61m")],
+    [
+        ("rollup-window", "60s", "59s"),
+        ("report-interval", "4m", "241s"),
+        ("client-grace", "1h", "61m"),
+        ("metrics-listen", "127.0.0.1:9390", "0.0.0.0:9390"),
+    ],
 )
 def test_what_is_allowed_but_unwise_is_said(name: str, wise: str, unwise: str) -> None:
     assert settings({name: (wise,)}).warnings == ()

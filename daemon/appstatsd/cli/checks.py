@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 
+from appstatsd import certificates
 from appstatsd.accesslog.naming import METHODS, id_of
 from appstatsd.accesslog.origins import Constant, InHost
 from appstatsd.addresses import TcpAddress
-from appstatsd.settings import Settings, SettingsError, Tls
+from appstatsd.certificates import CertificatesUnfit
+from appstatsd.settings import Settings, SettingsError
 
 _MINUTE_US: Final = 60_000_000
 
@@ -41,6 +42,8 @@ def unwise(settings: Settings) -> list[str]:
         add("client-grace", "sessions of a client that died seem in use for so long; at most 1h is advised")
     if settings.naming is not None and settings.als_interval_us > settings.client_grace_us:
         add("als-interval", "after a restart a connection that goes on is logged too late for its --client-grace")
+    if settings.metrics_listen is not None and not settings.metrics_listen.loopback:
+        add("metrics-listen", "other hosts can read the metrics, without TLS or a password; 127.0.0.1 is advised")
     if settings.enable_test_clock:
         add("enable-test-clock", "rows are written only when Flush is called, and it may say what time it is")
     return found
@@ -69,30 +72,13 @@ def _check_tls(settings: Settings) -> None:
     files = {"tls-cert": settings.tls_cert, "tls-key": settings.tls_key, "tls-client-ca": settings.tls_client_ca}
     missing = [name for name, path in files.items() if path is None]
     for name, path in files.items():
-        if path is None:
-            continue
-        if missing:
+        if path is not None and missing:
             raise SettingsError(name, settings.sources[name], f"{' and '.join(missing)} must be set too")
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise SettingsError(name, settings.sources[name], f"the file cannot be read: {error.strerror}") from None
     if settings.tls is not None:
-        _check_certificates(settings, settings.tls)
-
-
-def _check_certificates(settings: Settings, tls: Tls) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: b"")
-    except (ssl.SSLError, ValueError):
-        wrong = f"it must be the unencrypted PEM key of the first certificate in tls-cert ({tls.cert}), also PEM"
-        raise SettingsError("tls-key", settings.sources["tls-key"], wrong) from None
-    try:
-        context.load_verify_locations(tls.client_ca)
-    except ssl.SSLError:
-        wrong = "allowed is a file with one or more PEM certificates"
-        raise SettingsError("tls-client-ca", settings.sources["tls-client-ca"], wrong) from None
+        try:
+            certificates.read(settings.tls)
+        except CertificatesUnfit as error:
+            raise SettingsError(error.setting, settings.sources[error.setting], str(error)) from None
 
 
 def _check_order(settings: Settings) -> None:

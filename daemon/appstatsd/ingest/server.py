@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection
 
 from appstatsd.addresses import Address, TcpAddress, UnixAddress
 from appstatsd.errors import AppstatsdError
+from appstatsd.ingest.certificates import Certificates
 from appstatsd.ingest.sockets import PublicSocket
-from appstatsd.settings import Tls
 from appstatsd.wire.appstats.v1 import appstats_pb2
 
 REPORT_SERVICE: Final = appstats_pb2.DESCRIPTOR.services_by_name["SessionReportService"].full_name
@@ -62,10 +62,13 @@ def handlers(service: str, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]) 
 class Server:
     """One gRPC server with its addresses, on the event loop."""
 
-    def __init__(self, services: Sequence[grpc.GenericRpcHandler], rights: SocketRights, tls: Tls | None) -> None:
+    def __init__(
+        self, services: Sequence[grpc.GenericRpcHandler], rights: SocketRights, certificates: Certificates | None
+    ) -> None:
+        """Make a server that listens nowhere yet. Without `certificates` its TCP addresses serve plaintext."""
         self._server = grpc.aio.server(handlers=services, options=_OPTIONS)
         self._rights = rights
-        self._tls = tls
+        self._certificates = certificates
         self._sockets: list[PublicSocket] = []
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -108,21 +111,13 @@ class Server:
             self._server.add_insecure_port(UnixAddress(public.claim()).target)
             return address
         try:
-            if self._tls is None:
+            if self._certificates is None:
                 port = self._server.add_insecure_port(address.target)
             else:
-                port = self._server.add_secure_port(address.target, _credentials(self._tls))
+                port = self._server.add_secure_port(address.target, self._certificates.credentials())
         except RuntimeError as error:
             raise AddressTaken(
                 f"{address} can't be listened on: another process has it, or it is no address of this host; "
                 "stop that process, or choose another address"
             ) from error
         return TcpAddress(address.host, port)
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.cert.read_bytes())],
-        root_certificates=tls.client_ca.read_bytes(),
-        require_client_auth=True,
-    )
