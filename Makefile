@@ -151,10 +151,10 @@ deb: package-contents ## Build the Debian package into dist/ (needs go, patchelf
 rpm: package-contents ## Build the RPM into dist/ (needs go, patchelf and binutils)
 	@$(PACK) rpm
 
+PARTS ?=
 .PHONY: bench
-bench: setup ## Measure: the journal beside memory, sessions held, streams, ways to write, the backlog
-	@for what in durability held grpc_forms store_ways backlog_memory journal_store; do echo "== $$what"; \
-	  PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.bench.$$what || exit 1; done
+bench: setup ## Measure the daemon beside a plain Go server and what PostgreSQL can take (10 min); PARTS=a,e, QUICK=1
+	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.bench $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
 .PHONY: mutate
 mutate: setup ## Break the collector rule by rule, and see the model test or the traps fail each time
