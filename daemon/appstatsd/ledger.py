@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from appstatsd.answers import Answer, EndReason, add_answers
 from appstatsd.collect.batch import Arrival, Reason
-from appstatsd.collect.clients import Client
+from appstatsd.collect.clients import Client, tells_log
 from appstatsd.collect.collector import Collector
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
@@ -73,8 +73,8 @@ class Ledger:
         """No stream has had this number yet."""
         self._clients: dict[int, str] = {}
         """The client_id of each open stream."""
-        self._streams: dict[str, int] = {}
-        """The open stream of each client."""
+        self._streams: dict[str, list[int]] = {}
+        """The open streams of each client that has any: one, or several of a proxy that tells its access log."""
         self._lost_events = False
         """Whether some of the events that this recovery replays are missing."""
 
@@ -115,7 +115,8 @@ class Ledger:
         ledger.quarantine = Quarantine.from_arrays(parts["quarantine"], rules.max_clock_skew_us)
         ledger.last_wall_us, ledger.next_stream = meta["last_wall_us"], meta["next_stream"]
         ledger._clients = {int(stream): client_id for stream, client_id in meta["streams"].items()}
-        ledger._streams = {client_id: stream for stream, client_id in ledger._clients.items()}
+        for stream, client_id in ledger._clients.items():
+            ledger._streams.setdefault(client_id, []).append(stream)
         return ledger
 
     def apply_all(self, events: Sequence[Event]) -> dict[int, Answer]:
@@ -188,7 +189,7 @@ class Ledger:
             client = self._client(client_id)
             try:
                 request = self._decoder.decode(event.message)
-                fresh = is_next(client, request)
+                fresh = tells_log(client_id) or is_next(client, request)
             except BrokenMessage as broken:
                 reason = EndReason.ALREADY_EXISTS if isinstance(broken, UsedTwice) else EndReason.INVALID_ARGUMENT
                 answer.end, answer.detail = reason, str(broken)
@@ -200,7 +201,8 @@ class Ledger:
                 if fresh:
                     arrivals.append(Arrival(client_id, request.batch, event.wall_us, event.mono_us))
                     numbers.append((answer, request.sequence))
-                    client.applied(request.sequence, request.digest)
+                    if request.sequence:
+                        client.applied(request.sequence, request.digest)
                 else:
                     self.tally.duplicate += len(request.batch)
                 answer.acked_sequence = client.applied_sequence
@@ -239,15 +241,18 @@ class Ledger:
 
     def _came(self, event: Came) -> dict[int, Answer]:
         answers = {}
-        older = self._streams.get(event.client_id)
-        if older is not None:
-            del self._clients[older]
-            answers[older] = Answer(
-                end=EndReason.ABORTED,
-                detail=f"a newer stream took over client_id {event.client_id!r}; a client_id is for one process alone",
-            )
+        streams = self._streams.setdefault(event.client_id, [])
+        if not tells_log(event.client_id):
+            for older in streams:
+                del self._clients[older]
+                answers[older] = Answer(
+                    end=EndReason.ABORTED,
+                    detail=f"a newer stream took over client_id {event.client_id!r}; "
+                    "a client_id is for one process alone",
+                )
+            streams.clear()
         self._clients[event.stream] = event.client_id
-        self._streams[event.client_id] = event.stream
+        streams.append(event.stream)
         self.next_stream = max(self.next_stream, event.stream + 1)
         self.collector.came(event.client_id, event.wall_us, event.mono_us)
         client = self._client(event.client_id)
@@ -269,6 +274,10 @@ class Ledger:
 
     def _close_stream(self, stream: int, wall_us: int, mono_us: int) -> None:
         client_id = self._clients.pop(stream, None)
-        if client_id is not None:
+        if client_id is None:
+            return
+        streams = self._streams[client_id]
+        streams.remove(stream)
+        if not streams:
             del self._streams[client_id]
             self.collector.went(client_id, wall_us, mono_us)

@@ -47,7 +47,6 @@ _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _HEAD: Final = struct.Struct("<Bqq")
 """Kind, wall_us, mono_us (0 where the kind has none)."""
 _ROW: Final = struct.Struct("<qq5s")
-_RULES: Final = struct.Struct("<6q")
 
 
 class UnreadableRecord(AppstatsdError):
@@ -77,7 +76,7 @@ def encode_record(event: Event) -> tuple[bytes, ...]:
         case RoomChanged():
             return head, struct.pack("<?", event.room)
         case Started():
-            return head, _RULES.pack(*astuple(event.rules))
+            return head, np.array(astuple(event.rules), "<i8").tobytes()
 
 
 def decode_record(record: memoryview) -> Event:
@@ -114,7 +113,8 @@ def decode_record(record: memoryview) -> Event:
         (room,) = struct.unpack("<?", body)
         return RoomChanged(room, wall_us, mono_us)
     if kind is Started:
-        return Started(Rules(*_RULES.unpack(body)), wall_us, mono_us)
+        # An earlier version knew fewer rules; the others are as they come.
+        return Started(Rules(*np.frombuffer(body, "<i8").tolist()), wall_us, mono_us)
     raise UnreadableRecord(
         f"the journal holds an event of kind {number}, which this version of appstatsd does not know; "
         "start the version that wrote it, or a later one"

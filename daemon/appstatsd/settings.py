@@ -366,6 +366,7 @@ class Settings:
             session_timeout_us=self.session_timeout_us,
             max_session_age_us=self.max_session_age_us,
             max_clock_skew_us=self.max_clock_skew_us,
+            log_timeout_us=self.session_timeout_us or 3 * self.als_interval_us,
         )
 
     def changed(self, new: Settings) -> list[Setting]:

@@ -72,6 +72,7 @@ class Span:
             "remembered": rules.client_grace_us + 2 * rules.window_us,
             "retention": rules.client_retention_us,
             "timeout": rules.session_timeout_us,
+            "log timeout": rules.log_timeout_us,
             "age": rules.max_session_age_us,
             "skew": rules.max_clock_skew_us,
         }[self.setting]
@@ -82,7 +83,7 @@ NONE = Span("")
 JITTER = (0, 1, -1)
 NEARBY = [Span(unit, times) for unit in ("", "second", "window") for times in range(3)]
 EDGES = [Span(edge, 1, more) for edge in ("window", "grace", "remembered") for more in JITTER]
-AFAR = [Span(edge, 1, more) for edge in ("timeout", "age", "retention") for more in JITTER]
+AFAR = [Span(edge, 1, more) for edge in ("timeout", "log timeout", "age", "retention") for more in JITTER]
 # Weights are given by repetition: a union of strategies would drop what it has already.
 NEAR = st.sampled_from(NEARBY)
 SPAN = st.sampled_from([*NEARBY * 3, *EDGES * 3, *AFAR])
@@ -166,7 +167,7 @@ SAID = st.builds(
     more_ns=st.sampled_from([(0, 0)] * 5 + [(999, 0), (0, 400), (600, 599)]),
     instead=st.sampled_from([*[None] * (12 * len(BROKEN)), *BROKEN]),
 )
-CLIENTS = ("left", "middle", "right")
+CLIENTS = ("left", "middle", "als/right")
 ClientBatch = tuple[str, Span, list[Said]]
 """Who sends, how long nothing comes after it, and what."""
 BATCHES: st.SearchStrategy[list[ClientBatch]] = st.lists(
@@ -180,6 +181,7 @@ RULES = st.builds(
     client_grace_us=st.sampled_from([2 * MINUTE, 30 * SECOND]),
     client_retention_us=st.sampled_from([DAY, 5 * MINUTE]),
     session_timeout_us=st.sampled_from([0, 0, 45 * SECOND, 3 * MINUTE]),
+    log_timeout_us=st.sampled_from([0, 45 * SECOND, 3 * MINUTE]),
     max_session_age_us=st.sampled_from([31 * DAY, HOUR, 5 * MINUTE]),
     max_clock_skew_us=st.sampled_from([10 * MINUTE, 20 * SECOND]),
 )

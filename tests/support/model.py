@@ -55,7 +55,7 @@ class Model:
     # Clients come and go.
 
     def came(self, client_id: str, wall: int, mono: int) -> None:
-        client = self.clients.setdefault(client_id, Client(connected=True))
+        client = self.clients.setdefault(client_id, Client(True, client_id.startswith("als/")))
         # Rule 6: "A client that is back within --client-grace goes on as if nothing had been. Once it has been away for
         # longer, each of its live sessions gets an inferred end".
         self._end_after_grace(client, mono)
@@ -183,11 +183,15 @@ class Model:
     def _end_after_timeout(self, client: Client, mono: int) -> None:
         # Rule 6: "a session that has not been reported for so long gets that [its last report] as its inferred end
         # though its client is there". While its client is away it is left as it is.
-        timeout = self.rules.session_timeout_us
+        timeout = self._timeout(client)
         if timeout and client.connected:
             for session in self._live_sessions_of(client):
                 if self._grace_clock(mono) - session.reported_grace > timeout:
                     self._infer(session, session.reported_wall)
+
+    def _timeout(self, client: Client) -> int:
+        # "Sources of reports": proxies that tell their access log have a session time-out of their own.
+        return self.rules.log_timeout_us if client.tells_log else self.rules.session_timeout_us
 
     def _end_at_age(self, client: Client, now: int) -> None:
         # Rule 6: "A live session older than --max-session-age gets an inferred end at that age".
@@ -280,7 +284,7 @@ class Model:
         if session.ended is None:
             # Rule 2: "If it is live its `session_ended_at` is `now`"; rule 6: with --session-timeout "a live session's
             # row ends at its last report instead of at `now`".
-            last = session.reported_wall if self.rules.session_timeout_us else now
+            last = session.reported_wall if self._timeout(session.client) else now
             end, source = max(last, session.started), EndSource.LIVE
         else:
             end, source = session.ended, EndSource.INFERRED if session.inferred else EndSource.REPORTED

@@ -63,6 +63,8 @@ class Client:
     """One sending process."""
 
     connected: bool
+    tells_log: bool = False
+    """It does not report, but tells its access log."""
     away_wall: int = 0
     """Since when it is away; its last sign of life."""
     away_mono: int = 0

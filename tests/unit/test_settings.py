@@ -116,6 +116,7 @@ def test_the_collectors_rules_are_what_was_set() -> None:
         session_timeout_us=300_000_000,
         max_session_age_us=86_400_000_000,
         max_clock_skew_us=1_000_000,
+        log_timeout_us=300_000_000,
     )
 
 
@@ -479,3 +480,8 @@ def test_only_where_all_sessions_are_terminals_is_no_slug_needed() -> None:
 def test_an_interval_of_access_logs_over_the_grace_is_unwise() -> None:
     assert settings({**ALS, "als-interval": ("2m",)}).warnings == ()
     assert "als-interval" in settings({**ALS, "als-interval": ("121s",)}).warnings[0]
+
+
+def test_sessions_of_access_logs_time_out_after_three_intervals_unless_the_time_out_is_set() -> None:
+    assert settings({"als-interval": ("10s",)}).rules().log_timeout_us == 30_000_000
+    assert settings({"als-interval": ("10s",), "session-timeout": ("90s",)}).rules().log_timeout_us == 90_000_000

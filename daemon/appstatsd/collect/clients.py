@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,17 @@ from appstatsd.packed import pack, unpack
 DIGESTS_KEPT = 1024
 """How many of a client's last batches can be recognized when they are sent again."""
 
+LOG_PREFIX: Final = "als/"
+"""How the client_ids of proxies begin that do not report but tell their access log. The daemon makes them, so they are of
+no random bits: streams of one are open side by side, and its batches have no numbers."""
+
 _FLAGS = ("here", "expired", "reported", "lost_batches")
 _NUMBERS = ("number", "away_wall_us", "away_since_us", "last_sign_mono_us", *_FLAGS)
+
+
+def tells_log(client_id: str) -> bool:
+    """Whether this is a proxy that tells its access log."""
+    return client_id.startswith(LOG_PREFIX)
 
 
 class Client:
@@ -96,6 +105,8 @@ class Clients:
         """By number."""
         self.here: Mask = np.zeros(64, np.bool_)
         """By number, whether the client has an open stream."""
+        self.tells_log: Mask = np.zeros(64, np.bool_)
+        """By number, whether the client tells its access log."""
         self._free: list[int] = []
 
     def __iter__(self) -> Iterator[Client]:
@@ -119,10 +130,12 @@ class Clients:
                 self.table.append(None)
                 if number == len(self.here):
                     self.here = np.concatenate([self.here, np.zeros(number, np.bool_)])
+                    self.tells_log = np.concatenate([self.tells_log, np.zeros(number, np.bool_)])
             client = Client(client_id, number, wall_us, mono_us, patience_us)
             self._by_id[client_id] = client
             self.table[number] = client
             self.here[number] = False
+            self.tells_log[number] = tells_log(client_id)
         return client
 
     def set_here(self, client: Client, here: bool) -> None:
@@ -165,6 +178,7 @@ class Clients:
         numbers = arrays[f"{prefix}.numbers"]
         self.table = [None] * (len(numbers) + len(self._free))
         self.here = np.zeros(max(64, len(self.table)), np.bool_)
+        self.tells_log = np.zeros(len(self.here), np.bool_)
         for name, software, digests, row, sequences in zip(
             unpack(arrays[f"{prefix}.names"], arrays[f"{prefix}.name_ends"]),
             unpack(arrays[f"{prefix}.software"], arrays[f"{prefix}.software_ends"]),
@@ -184,6 +198,7 @@ class Clients:
             self._by_id[client.client_id] = client
             self.table[client.number] = client
             self.here[client.number] = client.here
+            self.tells_log[client.number] = tells_log(client.client_id)
 
     def mask(self, clients: list[Client]) -> npt.NDArray[np.bool_]:
         """By number, whether the client is one of these; the last place, for number -1, is never one."""

@@ -81,11 +81,13 @@ def restart(state: State, rules: Rules, wall_us: int, mono_us: int, last_wall_us
 def run_time_outs(state: State, mono_us: int) -> None:
     """Give an inferred end to each live session whose client or whose reports have been away for too long."""
     _expire(state, [client for client in state.clients if _is_overdue(state, client, mono_us)])
-    if state.rules.session_timeout_us:
+    if state.has_time_outs():
         sessions = state.sessions
-        here = state.clients.here[sessions.client[: sessions.used]]
+        client = sessions.client[: sessions.used]
+        time_out_us = state.time_outs_us(client)
         silent_us = state.patience_us(mono_us) - sessions.last_report_us[: sessions.used]
-        rows = np.flatnonzero(sessions.live() & here & (silent_us > state.rules.session_timeout_us))
+        over = (time_out_us > 0) & (silent_us > time_out_us)
+        rows = np.flatnonzero(sessions.live() & state.clients.here[client] & over)
         state.infer_ends(rows, sessions.last_wall_us[rows])
     _forget(state, mono_us)
 

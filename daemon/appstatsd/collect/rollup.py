@@ -131,7 +131,7 @@ def _own_rows(state: State, seen: _Seen, now_us: int) -> Rows:
     sessions.flags[rows] |= OWN
     cells = np.empty(len(rows), CELLS)
     live = seen.long[chosen]
-    until_us = sessions.last_wall_us[rows] if state.rules.session_timeout_us else now_us
+    until_us = np.where(state.time_outs_us(sessions.client[rows]), sessions.last_wall_us[rows], now_us)
     cells["session_id"] = sessions.session_id[rows]
     cells["started_us"] = sessions.started_us[rows]
     cells["ended_us"] = np.where(live, np.maximum(until_us, sessions.started_us[rows]), sessions.ended_us[rows])

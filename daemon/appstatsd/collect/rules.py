@@ -23,3 +23,5 @@ class Rules:
     """The age at which a live session gets an inferred end."""
     max_clock_skew_us: int = 600 * SECOND_US
     """How far ahead of the daemon's clock a report may lie, and how small a step back of a clock is ignored."""
+    log_timeout_us: int = 180 * SECOND_US
+    """`session_timeout_us` for sessions that an access log tells of; 0: for ever."""

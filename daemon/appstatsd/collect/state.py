@@ -55,6 +55,14 @@ class State:
         """The client of this name; a new one is away since now."""
         return self.clients.get_or_add(client_id, wall_us, mono_us, self.patience_us(mono_us))
 
+    def has_time_outs(self) -> bool:
+        """Whether there may be sessions that end for want of reports though their clients are there."""
+        return bool(self.rules.session_timeout_us or self.clients.tells_log.any())
+
+    def time_outs_us(self, clients: npt.NDArray[np.int32]) -> Ints:
+        """For sessions of these clients, by number: how long each may go without a report; 0: for ever."""
+        return np.where(self.clients.tells_log[clients], self.rules.log_timeout_us, self.rules.session_timeout_us)
+
     def touch(self, rows: Ints) -> None:
         """The next flush has to look at these sessions."""
         flags = self.sessions.flags
