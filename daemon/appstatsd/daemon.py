@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -46,6 +46,9 @@ from appstatsd.store.embedded import EmbeddedPostgres
 from appstatsd.store.own_database import OwnDatabase, Store
 from appstatsd.store.schema import LastUsedAt
 from appstatsd.store.writer import PostgresReporter
+
+if TYPE_CHECKING:
+    from appstatsd.ingest.access_logs import AccessLogs
 
 STOP_SECONDS = 15.0
 """How long a clean stop may take for its flushes and for ending the streams."""
@@ -104,6 +107,7 @@ class Daemon:
         self._drain_runs = False
         self._servers: list[Server] = []
         self._certificates = None if settings.tls is None else Certificates(settings.tls)
+        self._logs = _access_logs(settings, clock)
         self._telling: set[asyncio.Task[None]] = set()
         self._store = _store(settings)
         self._ledger = ledger
@@ -184,18 +188,20 @@ class Daemon:
         )
         self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
         if settings.metrics_listen is not None:
-            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures)
+            skipped = None if self._logs is None else self._logs.skipped
+            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures, skipped)
             self._metrics.serve(settings.metrics_listen, parts)
         stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
             "StreamReports",
             grpc.stream_stream_rpc_method_handler(self._streams.handle),
         )
+        logs = [] if self._logs is None else [self._logs.service(self._streams.serve)]
         rights = SocketRights(settings.socket_mode, settings.socket_gid)
         if settings.admin_listen is None:
-            reports = Server(self._admin.services(stream), rights, self._certificates)
+            reports = Server([*self._admin.services(stream), *logs], rights, self._certificates)
             reports.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
         else:
-            reports = Server([handlers(REPORT_SERVICE, dict([stream]))], rights, self._certificates)
+            reports = Server([handlers(REPORT_SERVICE, dict([stream])), *logs], rights, self._certificates)
             admin = Server(self._admin.services(), rights, self._certificates)
             admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
             self._servers.append(admin)
@@ -307,6 +313,8 @@ class Daemon:
 
     def _rolled_up(self, rolled_up: RolledUp) -> None:
         self._streams.settle_log()
+        if self._logs is not None:
+            self._logs.settle_log()
         if rolled_up.stepped_back_us:
             self._log.warning(
                 "The clock stepped back by more than --max-clock-skew, and is followed",
@@ -328,6 +336,15 @@ def _store(settings: Settings) -> Store:
     if settings.database_url is not None:
         return connect(settings.database_url.text)
     return OwnDatabase(EmbeddedPostgres(settings.state_dir), connect)
+
+
+def _access_logs(settings: Settings, clock: Clock) -> AccessLogs | None:
+    if settings.naming is None:
+        return None
+    # Envoy's messages take their time to load, which nobody else need wait for.
+    from appstatsd.ingest.access_logs import AccessLogs
+
+    return AccessLogs(settings.naming, clock)
 
 
 def _phase_us(settings: Settings) -> int:

@@ -174,8 +174,10 @@ def _path(text: str, least: int) -> tuple[str, ...]:
 def _leaf(tree: Any, path: tuple[str, ...]) -> str:
     for key in path:
         try:
+            if key not in tree:  # which a tree of protobuf's would make
+                return ""
             tree = tree[key]
-        except (KeyError, TypeError, ValueError, IndexError):
+        except TypeError:
             return ""
     if isinstance(tree, float) and tree.is_integer():  # the only numbers that such trees know
         return str(int(tree))

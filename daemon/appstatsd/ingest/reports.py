@@ -1,7 +1,7 @@
 """How do reports come in?
 
-The handler of `StreamReports`: it hands what arrives to the drain as bytes, with the daemon's clocks at that moment, and
-tells the client what the drain says. Invariant: for the drain a stream begins with `Came`, ends with exactly one `Went`,
+The handler of streams: it hands what arrives to the drain as bytes, with the daemon's clocks at that moment, and tells
+the client what the drain says. Invariant: for the drain a stream begins with `Came`, ends with exactly one `Went`,
 and what the client sent in between comes in its order.
 """
 
@@ -14,15 +14,14 @@ from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
 from appstatsd.answers import Answer, EndReason
 from appstatsd.clock import Clock
-from appstatsd.decode import MAX_CLIENT_ID_CHARACTERS
+from appstatsd.errors import BrokenMessage
 from appstatsd.events import Came, Event, Received, Went
+from appstatsd.ingest.opening import Open, Opening, open_reports
 from appstatsd.ingest.stream import Room, Stream
 from appstatsd.observe.logging import RateLimited
-from appstatsd.wire.appstats.v1.appstats_pb2 import StreamReportsRequest
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -98,7 +97,11 @@ class ReportStreams:
                 await self._none_open.wait()
 
     async def handle(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """Serve one stream, to its end."""
+        """Serve one stream of `StreamReports`, to its end."""
+        await self.serve(context, open_reports)
+
+    async def serve(self, context: Context, opens: Open) -> None:
+        """Serve one stream, to its end; `opens` says whose it is."""
         if self._refusing:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
         if self._open >= self._max_streams:
@@ -111,28 +114,29 @@ class ReportStreams:
         self._open += 1
         self._none_open.clear()
         try:
-            await self._serve(context)
+            await self._serve(context, opens)
         finally:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
 
-    async def _serve(self, context: Context) -> None:
+    async def _serve(self, context: Context, opens: Open) -> None:
         first = await self._first(context)
         if first is None:
             return
-        request = await _first_message(first, context)
-        stream = Stream(self._next, request.client_id, self._room)
+        try:
+            opening = opens(first)
+        except BrokenMessage as broken:
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(broken))
+        stream = Stream(self._next, opening.client_id, self._room)
         self._next += 1
         self._streams[stream.number] = stream
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
-        software = _software(context)
-        self._put(Came(stream.number, stream.client_id, wall_us, mono_us, request.dropped_reports, software))
-        if request.sequence or request.closing or request.reports or request.columns.ByteSize():
-            self._take(stream, first)
-        reading = asyncio.create_task(self._read(stream, context))
+        software = opening.software or _software(context)
+        self._put(Came(stream.number, stream.client_id, wall_us, mono_us, opening.dropped_reports, software))
+        reading = asyncio.create_task(self._read(stream, opening, first, context))
         try:
-            await self._tell(stream, reading, context)
+            await self._tell(stream, opening, reading, context)
         finally:
             reading.cancel()
             stream.close()
@@ -156,23 +160,29 @@ class ReportStreams:
         stream.took(message)
         self._put(Received(stream.number, stream.client_id, message, self._clock.wall_us(), self._clock.mono_us()))
 
-    async def _read(self, stream: Stream, context: Context) -> None:
+    async def _read(self, stream: Stream, opening: Opening, first: bytes, context: Context) -> None:
+        message: bytes | None = first
         try:
-            while True:
+            while message is not None:
+                for place, batch in enumerate(opening.batches(message)):
+                    if place:  # a large message keeps others waiting no longer than a batch takes
+                        await asyncio.sleep(0)
+                    await stream.room()
+                    self._take(stream, batch)
                 await stream.room()
                 message = await _read(context)
-                if message is None:
-                    return
-                self._take(stream, message)
+        except BrokenMessage as broken:
+            stream.answer(Answer(end=EndReason.INVALID_ARGUMENT, detail=str(broken)))
         finally:
             stream.wake()
 
-    async def _tell(self, stream: Stream, reading: asyncio.Task[None], context: Context) -> None:
+    async def _tell(self, stream: Stream, opening: Opening, reading: asyncio.Task[None], context: Context) -> None:
         while True:
             await stream.something()
             try:
                 for response in stream.responses():
-                    await context.write(response.SerializeToString())
+                    if opening.answered:
+                        await context.write(response.SerializeToString())
             except grpc.aio.InternalError:
                 return  # the client has gone
             stream.told()
@@ -192,6 +202,8 @@ class ReportStreams:
             if self._refusing:
                 await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
             if reading.done() and stream.all_told:
+                if not opening.answered:
+                    await context.write(b"")
                 return
 
     def _answer(self, answers: dict[int, Answer]) -> None:
@@ -215,27 +227,6 @@ async def _read(context: Context) -> bytes | None:
     """The next message; None: the client closed its side, or is gone."""
     message: object = await context.read()
     return message if isinstance(message, bytes) else None
-
-
-async def _first_message(message: bytes, context: Context) -> StreamReportsRequest:
-    """What the first message says, whose stream it is above all."""
-    request = StreamReportsRequest()
-    try:
-        request.ParseFromString(message)
-    except DecodeError:
-        await _abort(
-            context,
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "the first message is not a StreamReportsRequest; expected the proto of appstats.v1",
-        )
-    if not 0 < len(request.client_id) <= MAX_CLIENT_ID_CHARACTERS:
-        await _abort(
-            context,
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"the first message has a client_id of {len(request.client_id)} characters; expected 1 to "
-            f"{MAX_CLIENT_ID_CHARACTERS}",
-        )
-    return request
 
 
 def _software(context: Context) -> str:

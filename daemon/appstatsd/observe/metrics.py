@@ -7,7 +7,8 @@ here. Invariant: a scrape costs the drain one look, and a drain that does not an
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from threading import Thread
 from typing import Final
 from wsgiref.simple_server import WSGIServer
@@ -97,6 +98,7 @@ class Parts(Collector):
         page: StatusPage,
         deliverer: Callable[[], Figures],
         pool: Callable[[], dict[str, int]],
+        skipped: Mapping[Enum, int] | None = None,
     ) -> None:
         """Read from these.
 
@@ -105,11 +107,13 @@ class Parts(Collector):
             page: Puts the status together.
             deliverer: How the way to the database is doing.
             pool: What the pool of connections counts.
+            skipped: By the reason, entries of access logs that told of no session; None: none are taken.
         """
         self._put = put
         self._page = page
         self._deliverer = deliverer
         self._pool = pool
+        self._skipped = skipped
 
     def describe(self) -> list[Metric]:
         """Nothing: the registry need not scrape at registration to know the names."""
@@ -124,6 +128,15 @@ class Parts(Collector):
         except queue.Empty:
             raise TimeoutError(f"the drain did not answer within {SCRAPE_SECONDS} s") from None
         yield from self._of_deliverer()
+        if self._skipped is not None:
+            skipped = CounterMetricFamily(
+                "appstatsd_access_log_entries_skipped",
+                "Entries of access logs that told of no session.",
+                labels=["reason"],
+            )
+            for reason, count in self._skipped.items():
+                skipped.add_metric([reason.name.lower()], count)
+            yield skipped
 
     def _of_ledger(self, ledger: Ledger) -> list[Metric]:
         status, tally, collector = self._page(ledger), ledger.tally, ledger.collector
