@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import grpc
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
+from google.protobuf.message import Message
 
 from tests.support.reports import Report
 
 PATIENCE_SECONDS: Final = 60.0
 STREAM: Final = "/appstats.v1.SessionReportService/StreamReports"
+ACCESS_LOGS: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
 def now_us() -> int:
@@ -102,6 +104,7 @@ class RawStream:
         *options: tuple[str, object],
         reads: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
+        path: str = STREAM,
     ) -> None:
         """With `reads=False` it takes nothing of what it is told until `read` is called."""
         wanted = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options]
@@ -113,7 +116,7 @@ class RawStream:
         self._responses: queue.SimpleQueue[wire.StreamReportsResponse | Ended] = queue.SimpleQueue()
         self._ended: Ended | None = None
         method = self._channel.stream_stream(
-            STREAM, request_serializer=bytes, response_deserializer=wire.StreamReportsResponse.FromString
+            path, request_serializer=bytes, response_deserializer=wire.StreamReportsResponse.FromString
         )
         self._call = method(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, name="raw-stream", daemon=True)
@@ -133,7 +136,7 @@ class RawStream:
         trailers = {key: str(value) for key, value in self._call.trailing_metadata() or ()}
         self._responses.put(Ended(self._call.code(), self._call.details() or "", trailers))
 
-    def send(self, message: wire.StreamReportsRequest | bytes) -> None:
+    def send(self, message: Message | bytes) -> None:
         self._requests.put(message if isinstance(message, bytes) else message.SerializeToString())
 
     def half_close(self) -> None:

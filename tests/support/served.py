@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+from appstatsd.accesslog.naming import Naming
 from appstatsd.addresses import UnixAddress
 from appstatsd.collect.rules import Rules
 from appstatsd.drain import Drain, FlushCall, Question
 from appstatsd.events import Started
+from appstatsd.ingest.access_logs import AccessLogs
 from appstatsd.ingest.reports import ReportStreams
 from appstatsd.ingest.server import REPORT_SERVICE, Server, SocketRights, handlers
 from appstatsd.ledger import Ledger
@@ -26,10 +28,11 @@ _T = TypeVar("_T")
 class Served:
     """Streams, drain and ledger behind a unix socket; the event loop has a thread of its own."""
 
-    def __init__(self, path: Path, rules: Rules, max_streams: int) -> None:
+    def __init__(self, path: Path, rules: Rules, max_streams: int, naming: Naming | None = None) -> None:
         self.address = UnixAddress(path)
         self.target = self.address.target
         self.clock = StandingClock()
+        self.logs = None if naming is None else AccessLogs(naming, self.clock)
         self.log = GatedLog()
         self.failures: list[BaseException] = []
         self._loop = asyncio.new_event_loop()
@@ -62,7 +65,8 @@ class Served:
     async def _start(self, max_streams: int) -> None:
         self.streams = ReportStreams(self.drain.put, self.clock, first_stream=1, max_streams=max_streams)
         methods = {"StreamReports": grpc.stream_stream_rpc_method_handler(self.streams.handle)}
-        self._server = Server([handlers(REPORT_SERVICE, methods)], SocketRights(0o600, None), None)
+        logs = [] if self.logs is None else [self.logs.service(self.streams.serve)]
+        self._server = Server([handlers(REPORT_SERVICE, methods), *logs], SocketRights(0o600, None), None)
         await self._server.start([self.address])
 
     def ask(self, question: Callable[[Ledger], _T]) -> _T:

@@ -407,6 +407,64 @@ class TestDroppedReports:
         assert client.dropped_reports == 5
 
 
+class TestAccessLogs:
+    """Proxies that tell their access log: several streams of one client, and batches without numbers."""
+
+    LOG = "als/edge-1/http"
+
+    def test_streams_of_one_log_are_open_side_by_side(self, story: Story) -> None:
+        first, second = story.opens(self.LOG), story.opens(self.LOG)
+        for number, stream in enumerate((first, second, first), 1):
+            answer = story.says(stream, request(0, [report(number)]))
+            assert (answer.end, answer.messages) == (None, 1)
+        assert story.ledger.open_streams == 2
+        assert story.ledger.tally.accepted == 3
+
+    def test_the_same_told_twice_is_no_batch_sent_again(self, story: Story) -> None:
+        stream = story.opens(self.LOG)
+        story.says(stream, request(0, [report(1)]), request(0, [report(1)]))
+        assert (story.ledger.tally.accepted, story.ledger.tally.duplicate) == (2, 0)
+        assert story.ledger.collector.live_sessions == 1
+
+    def test_it_is_away_when_its_last_stream_is_gone(self, story: Story) -> None:
+        streams = [story.opens(self.LOG) for _ in range(3)]
+        story.says(streams[0], request(0, [report(1, LIVE_LONG_AGO)]))
+        story.happens(story.went(streams[0]))
+        story.passes(MINUTE)
+        story.happens(story.went(streams[2]))
+        story.passes(MINUTE)
+        told_at = story.wall
+        story.says(streams[1], request(0, [report(1, LIVE_LONG_AGO)]))
+        story.passes(2 * MINUTE + 1)
+        assert [one.end_source for one in story.flush().values()] == [EndSource.LIVE]
+        story.happens(story.went(streams[1]))
+        gone_at = story.wall
+        story.passes(2 * MINUTE + 1)
+        assert told_at < gone_at
+        assert story.flush() == {
+            row(1, 0, 0, 0).key: row(1, LIVE_LONG_AGO, gone_at, story.wall, 1, 1, EndSource.INFERRED)
+        }
+
+    def test_none_of_its_streams_outlives_a_restart_and_it_may_come_back_within_the_grace(self, story: Story) -> None:
+        for _ in range(2):
+            story.says(story.opens(self.LOG), request(0, [report(1, LIVE_LONG_AGO)]))
+        story.happens(Started(story.rules, story.wall, story.mono))
+        assert story.ledger.open_streams == 0
+        story.passes(MINUTE)
+        story.says(story.opens(self.LOG), request(0, [report(1, LIVE_LONG_AGO)]))
+        story.passes(MINUTE + 1)
+        assert [one.end_source for one in story.flush().values()] == [EndSource.LIVE]
+
+    def test_what_comes_after_lost_events_is_taken_though_its_streams_beginning_is_among_them(
+        self, story: Story
+    ) -> None:
+        story.ledger.lost_events()
+        for stream in (7, 8):
+            story.names[stream] = self.LOG
+            assert story.says(stream, request(0, [report(stream)])).messages == 1
+        assert story.ledger.open_streams == 2
+
+
 class TestRows:
     """The rows that a flush made wait in the outbox until they are written, or the database refuses them."""
 

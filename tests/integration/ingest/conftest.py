@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from appstatsd.accesslog.naming import Naming
 from appstatsd.collect.rules import Rules
 
 from tests.support.served import Served
@@ -16,8 +17,8 @@ from tests.support.served import Served
 def serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
     made: list[Served] = []
 
-    def serve(rules: Rules | None = None, max_streams: int = 100) -> Served:
-        made.append(Served(tmp_path / f"{len(made)}.sock", rules or Rules(), max_streams))
+    def serve(rules: Rules | None = None, max_streams: int = 100, naming: Naming | None = None) -> Served:
+        made.append(Served(tmp_path / f"{len(made)}.sock", rules or Rules(), max_streams, naming))
         return made[-1]
 
     yield serve
