@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 
+from appstatsd.activity.notices import ToldReporter
+from appstatsd.activity.ways import tellers
 from appstatsd.addresses import Address
 from appstatsd.clock import Clock, SystemClock
 from appstatsd.collect.rollup import Flushed as RolledUp
@@ -110,11 +112,12 @@ class Daemon:
         self._logs = _access_logs(settings, clock)
         self._telling: set[asyncio.Task[None]] = set()
         self._store = _store(settings)
+        self._tellers = tellers(settings, lambda: self._store.shown_url)
         self._ledger = ledger
         self._event_log = log
         self._deliverer = Deliverer(
             self._ledger.outbox,
-            self._store,
+            ToldReporter(self._store, self._tellers),
             batch_size=settings.batch_size,
             on_written=lambda serials, stamp: self._drain.put(Written(serials, stamp, clock.wall_us())),
             on_quarantined=lambda serial, stamp, refused: self._drain.put(
@@ -170,6 +173,8 @@ class Daemon:
 
     def _start_writing(self) -> None:
         self._store.open()
+        for teller in self._tellers:
+            teller.start()
         self._watch.start()  # which starts an embedded server too; nothing else waits for it
         self._deliverer.start()
         self._drain.start()
@@ -189,7 +194,7 @@ class Daemon:
         self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
         if settings.metrics_listen is not None:
             skipped = None if self._logs is None else self._logs.skipped
-            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures, skipped)
+            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures, skipped, self._tellers)
             self._metrics.serve(settings.metrics_listen, parts)
         stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
             "StreamReports",
@@ -240,6 +245,8 @@ class Daemon:
         self._metrics.close()
         if self._drain_runs:
             self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
+        for teller in self._tellers:
+            teller.stop(timeout_seconds=1)
         self._watch.stop(timeout_seconds=1)
         self._store.close()
 

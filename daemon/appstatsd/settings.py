@@ -21,6 +21,7 @@ from appstatsd.addresses import Address, TcpAddress
 from appstatsd.collect.rules import SECOND_US, Rules
 from appstatsd.database_url import DatabaseUrl
 from appstatsd.errors import AppstatsdError
+from appstatsd.http_url import HttpUrl
 from appstatsd.values import (
     Boolean,
     Choice,
@@ -29,6 +30,7 @@ from appstatsd.values import (
     FileMode,
     FilePath,
     Group,
+    HttpAddress,
     Integer,
     ListenAddress,
     Setting,
@@ -148,6 +150,28 @@ class Settings:
             "auto",
             "How workspaces.last_used_at is kept: update touches only rows that exist; auto is upsert where "
             "`appstatsd migrate` made the table, else update.",
+        ),
+    ]
+
+    activity_notify: Annotated[
+        bool,
+        Setting(
+            "activity-notify",
+            Boolean(),
+            "false",
+            "Tell by PostgreSQL's NOTIFY appstatsd_activity which workspaces were used, once a --report-interval.",
+            "off",
+            heading="Telling of activity",
+        ),
+    ]
+    activity_hook: Annotated[
+        HttpUrl | None,
+        Setting(
+            "activity-hook",
+            HttpAddress(),
+            None,
+            "Where to POST which workspaces were used, once a --report-interval. Shown by check-config as it is.",
+            "off",
         ),
     ]
 

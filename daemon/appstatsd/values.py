@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from appstatsd.addresses import MAX_SOCKET_PATH_BYTES, Address, TcpAddress, UnixAddress
 from appstatsd.database_url import DatabaseUrl
+from appstatsd.http_url import HttpUrl
 
 Value_co = TypeVar("Value_co", covariant=True)
 
@@ -231,6 +232,18 @@ class Database:
     def parse(self, text: str) -> DatabaseUrl:
         """The database."""
         return DatabaseUrl.parse(text)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAddress:
+    """Who is told something over HTTP."""
+
+    metavar: str = "URL"
+    allowed: str = "a URL such as https://host.example.com/activity, without user and password"
+
+    def parse(self, text: str) -> HttpUrl:
+        """The URL."""
+        return HttpUrl.parse(text)
 
 
 @dataclass(frozen=True, slots=True)

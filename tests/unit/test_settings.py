@@ -73,6 +73,8 @@ def test_the_table_has_every_setting_of_the_specification_with_its_default() -> 
         "max-session-age": "31d",
         "max-clock-skew": "10m",
         "last-used-at": "auto",
+        "activity-notify": "false",
+        "activity-hook": None,
         "als-user": None,
         "als-workspace": None,
         "als-agent": None,

@@ -7,7 +7,7 @@ here. Invariant: a scrape costs the drain one look, and a drain that does not an
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from threading import Thread
 from typing import Final
@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from appstatsd.activity.notices import Teller
 from appstatsd.addresses import TcpAddress
 from appstatsd.collect.apps import METHODS
 from appstatsd.collect.batch import Reason
@@ -99,6 +100,7 @@ class Parts(Collector):
         deliverer: Callable[[], Figures],
         pool: Callable[[], dict[str, int]],
         skipped: Mapping[Enum, int] | None = None,
+        tellers: Sequence[Teller] = (),
     ) -> None:
         """Read from these.
 
@@ -108,12 +110,14 @@ class Parts(Collector):
             deliverer: How the way to the database is doing.
             pool: What the pool of connections counts.
             skipped: By the reason, entries of access logs that told of no session; None: none are taken.
+            tellers: Who tells of activity.
         """
         self._put = put
         self._page = page
         self._deliverer = deliverer
         self._pool = pool
         self._skipped = skipped
+        self._tellers = tellers
 
     def describe(self) -> list[Metric]:
         """Nothing: the registry need not scrape at registration to know the names."""
@@ -137,6 +141,8 @@ class Parts(Collector):
             for reason, count in self._skipped.items():
                 skipped.add_metric([reason.name.lower()], count)
             yield skipped
+        if self._tellers:
+            yield from self._of_tellers()
 
     def _of_ledger(self, ledger: Ledger) -> list[Metric]:
         status, tally, collector = self._page(ledger), ledger.tally, ledger.collector
@@ -192,6 +198,19 @@ class Parts(Collector):
         yield _gauge("database_up", "1 while the database takes rows.", figures.database_state is DatabaseState.UP)
         for name, value in self._pool().items():
             yield _of_pool(name, value)
+
+    def _of_tellers(self) -> Iterator[Metric]:
+        told = CounterMetricFamily(
+            "appstatsd_activity_notices", "Notices that a workspace was used, that got through.", labels=["way"]
+        )
+        dropped = CounterMetricFamily(
+            "appstatsd_activity_notices_dropped", "Notices that found no room or did not get through.", labels=["way"]
+        )
+        for teller in self._tellers:
+            figures = teller.figures()
+            told.add_metric([teller.name], figures.told)
+            dropped.add_metric([teller.name], figures.dropped)
+        yield from (told, dropped)
 
 
 def _of_pool(name: str, value: int) -> Metric:

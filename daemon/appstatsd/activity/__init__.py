@@ -1,0 +1,1 @@
+"""Telling others that workspaces were used."""
