@@ -6,6 +6,7 @@ same run of the bench, in turn with it.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Figure:
             "median": self.value,
             "runs": self.runs,
             "against": {
-                name: {"median": statistics.median(runs), "runs": runs, "ratio": self.ratio(name)}
+                name: {"median": statistics.median(runs), "runs": runs, "ratio": _finite(self.ratio(name))}
                 for name, runs in self.references.items()
             },
         }
@@ -121,10 +122,15 @@ class Results:
 
 
 def ratio(mine: Sequence[float], its: Sequence[float]) -> float:
-    """The median of the ratios run by run, since what slowed the machine for a while slowed both."""
-    if len(mine) == len(its):
-        return statistics.median(one / other for one, other in zip(mine, its, strict=True))
-    return statistics.median(mine) / statistics.median(its)
+    """The median of the ratios run by run, since what slowed the machine for a while slowed both; to nothing: infinite."""
+    if len(mine) != len(its):
+        mine, its = [statistics.median(mine)], [statistics.median(its)]
+    return statistics.median(one / other if other else math.inf for one, other in zip(mine, its, strict=True))
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def readable(value: float) -> str:

@@ -105,14 +105,20 @@ class Bench:
         self, *flags: str, url: str = NOWHERE, core: int | None = SERVER_CORE, interval: str = NEVER
     ) -> Iterator[Server]:
         """The daemon, ready."""
-        with self.folder() as folder, self.daemon_in(folder, *flags, url=url, core=core, interval=interval) as process:
+        with self.folder() as folder, self.running_in(folder, *flags, url=url, core=core, interval=interval) as server:
+            yield server
+
+    @contextmanager
+    def running_in(self, folder: Path, *flags: str, **options: Any) -> Iterator[Server]:
+        """The same, with its state in this folder."""
+        with self.daemon_in(folder, *flags, **options) as process:
             yield Server(process.socket, process.pid)
 
     @contextmanager
     def daemon_in(
         self, folder: Path, *flags: str, url: str = NOWHERE, core: int | None = SERVER_CORE, interval: str = NEVER
     ) -> Iterator[DaemonProcess]:
-        """The daemon, ready, with its state in this folder."""
+        """Its process, for whoever wants more of it."""
         process = DaemonProcess(folder, url, f"--report-interval={interval}", "--log-level=error", *flags)
         try:
             with on_core(core):

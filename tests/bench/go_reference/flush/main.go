@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,39 +29,46 @@ type taken struct {
 }
 
 func main() {
-	held := flag.Int("held", 1000, "sessions, each with an app of its own")
+	held := flag.Int("held", 1000, "sessions, ten to an app")
 	runs := flag.Int("runs", 5, "how often")
 	flag.Parse()
 	var all taken
-	for range *runs {
-		measure(*held, &all)
-	}
+	measure(*held, *runs, &all)
 	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func measure(held int, all *taken) {
+func measure(held, runs int, all *taken) {
 	now := time.Now().UTC()
 	reports := live(held, now.Add(-10*time.Second))
 	c := collect.New(window)
 	c.Collect(reports)
 	c.Flush(now)
-	all.LiveShort = append(all.LiveShort, timed(c, now))
 	few := (held + 99) / 100
-	for place := range reports {
-		reports[place].EndedAt = now
+	for run := range runs {
+		all.LiveShort = append(all.LiveShort, timed(c, now))
+		c.Collect(ended(reports[run*few:(run+1)*few], now))
+		all.OnePercent = append(all.OnePercent, timed(c, now))
 	}
-	c.Collect(reports[:few])
-	all.OnePercent = append(all.OnePercent, timed(c, now))
-	c.Collect(reports[few:])
-	all.AllChanged = append(all.AllChanged, timed(c, now))
-	all.Settled = append(all.Settled, timed(c, now))
+	for run := range runs {
+		all.LiveLong = append(all.LiveLong, timed(c, now.Add(2*window+time.Duration(run)*30*time.Second)))
+	}
+	for range runs {
+		c = collect.New(window)
+		c.Collect(reports)
+		c.Collect(ended(reports, now))
+		all.AllChanged = append(all.AllChanged, timed(c, now))
+		all.Settled = append(all.Settled, timed(c, now))
+	}
+}
 
-	c = collect.New(window)
-	c.Collect(live(held, now.Add(-2*window)))
-	c.Flush(now)
-	all.LiveLong = append(all.LiveLong, timed(c, now.Add(30*time.Second)))
+func ended(reports []collect.Report, at time.Time) []collect.Report {
+	changed := slices.Clone(reports)
+	for place := range changed {
+		changed[place].EndedAt = at
+	}
+	return changed
 }
 
 func timed(c *collect.Collector, now time.Time) float64 {
@@ -72,9 +80,12 @@ func timed(c *collect.Collector, now time.Time) float64 {
 
 func live(count int, started time.Time) []collect.Report {
 	reports := make([]collect.Report, count)
+	var app collect.App
 	for place := range reports {
-		app := collect.App{
-			UserID: id(), WorkspaceID: id(), AgentID: id(), AccessMethod: "path", SlugOrPort: "app",
+		if place%10 == 0 {
+			app = collect.App{
+				UserID: id(), WorkspaceID: id(), AgentID: id(), AccessMethod: "path", SlugOrPort: "app",
+			}
 		}
 		reports[place] = collect.Report{App: app, SessionID: id(), StartedAt: started, Requests: 1}
 	}

@@ -46,6 +46,7 @@ type options struct {
 	seed      uint64
 	latencies string
 	hold      bool
+	closed    bool
 }
 
 func main() {
@@ -68,6 +69,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "what ids are made from")
 	flag.StringVar(&o.latencies, "latencies", "", "file for pairs of int64: Unix time in ns, latency in ns")
 	flag.BoolVar(&o.hold, "hold", false, "keep the streams open until standard input ends")
+	flag.BoolVar(&o.closed, "until-closed", false, "stop sending when standard input ends")
 	flag.Parse()
 	if err := run(o); err != nil {
 		log.Fatal(err)
@@ -85,9 +87,10 @@ func run(o options) error {
 			return err
 		}
 	}
-	deadline := time.Now().Add(time.Duration(o.seconds * float64(time.Second)))
+	ended, end := context.WithTimeout(ctx, time.Duration(o.seconds*float64(time.Second)))
+	defer end()
 	if !o.live {
-		if _, err := sendAll(streams, (o.held+o.batch-1)/o.batch, 0, deadline); err != nil {
+		if _, err := sendAll(ended, streams, (o.held+o.batch-1)/o.batch, 0); err != nil {
 			return err
 		}
 	}
@@ -99,8 +102,14 @@ func run(o options) error {
 	if o.rate > 0 {
 		interval = time.Duration(float64(o.batch) / o.rate * float64(time.Second))
 	}
+	if o.closed {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			end()
+		}()
+	}
 	server, client, began := processCPU(o.pid), processCPU(os.Getpid()), time.Now()
-	batches, err := sendAll(streams, max(1, o.total/o.batch/o.streams), interval, deadline)
+	batches, err := sendAll(ended, streams, max(1, o.total/o.batch/o.streams), interval)
 	if err != nil {
 		return err
 	}
@@ -140,7 +149,9 @@ func run(o options) error {
 }
 
 // sendAll sends so many batches on each stream; with an interval, one is due on one of the streams each time it has passed.
-func sendAll(streams []*stream, batches int, interval time.Duration, deadline time.Time) (int, error) {
+func sendAll(
+	ended context.Context, streams []*stream, batches int, interval time.Duration,
+) (int, error) {
 	type outcome struct {
 		sent int
 		err  error
@@ -155,7 +166,7 @@ func sendAll(streams []*stream, batches int, interval time.Duration, deadline ti
 			}
 		}
 		go func() {
-			sent, err := s.send(batches, due, deadline)
+			sent, err := s.send(ended, batches, due)
 			outcomes <- outcome{sent, err}
 		}()
 	}

@@ -85,14 +85,11 @@ func open(ctx context.Context, socket string, traffic *traffic, window int, echo
 // pace says when a batch is due; nil: as soon as there is room.
 type pace func(batch int) time.Time
 
-// send sends so many batches, or fewer where the deadline comes first; it returns once all are acknowledged, with how many there were.
-func (s *stream) send(batches int, due pace, deadline time.Time) (int, error) {
+// send sends so many batches, or fewer where it is ended before; it returns once all are acknowledged, with how many there were.
+func (s *stream) send(ended context.Context, batches int, due pace) (int, error) {
 	sent := 0
-	for ; sent < batches; sent++ {
+	for ; sent < batches && ended.Err() == nil; sent++ {
 		began := time.Now()
-		if began.After(deadline) {
-			break
-		}
 		if due != nil {
 			at := due(sent)
 			time.Sleep(at.Sub(began))

@@ -1,0 +1,77 @@
+"""(f) How long is the daemon away when it is started, with nothing and with a million sessions to recover?
+
+From the start of the process to the line `ready`. The sessions were reported to a daemon with a journal, which was then
+killed; every run starts on a copy of what it left. Beside the empty start stand the Go server's and that of a Python that
+imports what the daemon needs; beside the recovery, how long the daemon took to accept the same sessions.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.servers import Bench
+
+PART = "f"
+STREAMS = 8
+IMPORTS = "import grpc, numpy, psycopg, psycopg_pool, structlog, google.protobuf, click"
+
+
+def measure(bench: Bench) -> None:
+    empty, go, imports = [], [], []
+    for _ in range(bench.sizes.runs):
+        empty.append(_seconds(lambda: _empty(bench)))
+        go.append(_seconds(lambda: _go(bench)))
+        imports.append(_seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
+    bench.results.add(PART, "start to ready, empty", "s", empty, Go=go, imports=imports)
+    bench.results.at_most(PART, "seconds from start to ready, empty", statistics.median(empty), 0.5)
+
+    with bench.folder() as folder:
+        held, accepted = _left_by_a_kill(bench, folder / "killed")
+        recovered = [
+            _recovery(bench, folder / "killed" / "state", folder / str(run)) for run in range(bench.sizes.runs)
+        ]
+    says = f"start to ready, {held:,} sessions to recover"
+    bench.results.add(PART, says, "s", recovered, accepting_them=[accepted], empty=empty)
+    bench.results.at_most(PART, f"seconds from {says}", statistics.median(recovered), 5)
+
+
+def _seconds(what: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    what()
+    return time.perf_counter() - began
+
+
+def _empty(bench: Bench) -> None:
+    with bench.folder() as folder, bench.daemon_in(folder, "--durability=journal", core=None):
+        pass
+
+
+def _go(bench: Bench) -> None:
+    with bench.go(core=None):
+        pass
+
+
+def _left_by_a_kill(bench: Bench, folder: Path) -> tuple[int, float]:
+    """How many sessions are to be recovered, and how many seconds it took to accept them."""
+    folder.mkdir()
+    shape = {"streams": STREAMS, "batch": 1000, "apps": 125, "live": True, "reports": bench.sizes.recovered}
+    with bench.running_in(folder, "--durability=journal") as server:
+        said = bench.load(server, **shape)
+    return said["reports"], said["seconds"]
+
+
+def _recovery(bench: Bench, state: Path, folder: Path) -> float:
+    folder.mkdir()
+    subprocess.run(["cp", "-a", "--reflink=auto", str(state), str(folder / "state")], check=True)
+    began = time.perf_counter()
+    with bench.daemon_in(folder, "--durability=journal", core=None) as process:
+        seconds = time.perf_counter() - began
+        assert process.status().live_sessions, "nothing was recovered"
+    shutil.rmtree(folder)
+    return seconds
