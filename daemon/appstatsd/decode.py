@@ -19,12 +19,15 @@ from appstatsd.collect.apps import AppKey
 from appstatsd.collect.batch import Batch, ReportedApp
 from appstatsd.collect.validate import checked_app
 from appstatsd.errors import BrokenMessage
+from appstatsd.slices import SlicedRequest, Slices, slice_columns, slice_request
 from appstatsd.wire.appstats.v1.appstats_pb2 import App, SessionReport, SessionReportColumns, StreamReportsRequest
 
 MAX_REPORTS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 << 20
 MAX_CLIENT_ID_CHARACTERS: Final = 128
 _ID_BYTES: Final = 16
+_FRAME_BYTES: Final = 5
+"""What the columns take beside their own bytes in a batch of about the largest size."""
 _APPS_REMEMBERED: Final = 1 << 16
 
 
@@ -56,9 +59,9 @@ class Decoder:
         Raises:
             BrokenMessage: it is no StreamReportsRequest, its batch is too large, or its columns do not fit together.
         """
-        request = StreamReportsRequest()
         try:
-            request.ParseFromString(message)
+            request = slice_request(message)
+            batch, digest = self._batch(request, message)
         except DecodeError:
             raise BrokenMessage(
                 "the message is not a StreamReportsRequest; expected the proto of appstats.v1"
@@ -67,17 +70,43 @@ class Decoder:
             raise BrokenMessage(
                 f"client_id has {len(request.client_id)} characters; expected 1 to {MAX_CLIENT_ID_CHARACTERS}"
             )
-        batch = self._batch(request)
         return Request(
             client_id=request.client_id,
             sequence=request.sequence,
             batch=batch,
             closing=request.closing,
             dropped_reports=request.dropped_reports,
-            digest=0 if batch is None else _digest(request),  # last, for it empties the message
+            digest=digest,
         )
 
-    def _batch(self, request: StreamReportsRequest) -> Batch | None:
+    def _batch(self, sliced: SlicedRequest, message: bytes) -> tuple[Batch | None, int]:
+        """The batch and its digest."""
+        if not sliced.reports and len(sliced.columns) == 1:
+            (columns,) = sliced.columns
+            slices = slice_columns(columns)
+            if slices is not None and len(slices.app) <= MAX_REPORTS and len(columns) <= MAX_BATCH_BYTES - _FRAME_BYTES:
+                return self._of_slices(slices), xxhash.xxh3_64_intdigest(columns)
+        if not sliced.reports and not sliced.columns:
+            return None, 0
+        request = StreamReportsRequest.FromString(message)
+        batch = self._of_request(request)
+        return batch, 0 if batch is None else _digest(request)
+
+    def _of_slices(self, slices: Slices) -> Batch:
+        most = int(slices.app.max())
+        if most >= len(slices.apps):
+            raise _no_such_app(most, len(slices.apps))
+        return Batch(
+            apps=self._keys(slices.apps),
+            app=slices.app,
+            session_ids=slices.session_ids,
+            started_ns=slices.started_ns,
+            ended_ns=slices.ended_ns,
+            requests=slices.requests,
+            flawed_ids={},
+        )
+
+    def _of_request(self, request: StreamReportsRequest) -> Batch | None:
         columns = request.columns
         count = len(request.reports) + len(columns.app)
         if count > MAX_REPORTS:
@@ -103,12 +132,9 @@ class Decoder:
             return None
         app = np.array(columns.app, np.int64)
         if int(app.max()) >= len(columns.apps):
-            raise BrokenMessage(
-                f"a report of the batch names app {int(app.max())}; expected a place in apps, "
-                f"which has {len(columns.apps)}"
-            )
+            raise _no_such_app(int(app.max()), len(columns.apps))
         return Batch(
-            apps=self._keys(columns.apps),
+            apps=self._keys([app.SerializeToString() for app in columns.apps]),
             app=app,
             session_ids=np.frombuffer(session_ids, "V16"),
             started_ns=np.array(started, np.uint64),
@@ -117,21 +143,25 @@ class Decoder:
             flawed_ids={},
         )
 
-    def _keys(self, apps: Sequence[App]) -> list[AppKey | ReportedApp]:
-        spelled = [app.SerializeToString() for app in apps]
+    def _keys(self, spelled: Sequence[bytes]) -> list[AppKey | ReportedApp]:
+        """The app of each serialized App; raises DecodeError where it is none."""
         keys: list[AppKey | ReportedApp | None] = list(map(self._apps.get, spelled))
         for place, key in enumerate(keys) if None in keys else ():
             if key is None:
-                keys[place] = self._learn(spelled[place], apps[place])
+                keys[place] = self._learn(spelled[place])
         return cast(list[AppKey | ReportedApp], keys)
 
-    def _learn(self, spelled: bytes, app: App) -> AppKey | ReportedApp:
-        checked = checked_app(_reported_app(app))
+    def _learn(self, spelled: bytes) -> AppKey | ReportedApp:
+        checked = checked_app(_reported_app(App.FromString(spelled)))
         if not isinstance(checked, ReportedApp):
             if len(self._apps) >= _APPS_REMEMBERED:
                 self._apps.clear()
             self._apps[spelled] = checked
         return checked
+
+
+def _no_such_app(place: int, apps: int) -> BrokenMessage:
+    return BrokenMessage(f"a report of the batch names app {place}; expected a place in apps, which has {apps}")
 
 
 def _of_reports(reports: list[SessionReport]) -> Batch:

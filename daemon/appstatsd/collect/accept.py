@@ -118,7 +118,7 @@ def _join(batches: list[Batch], wall_us: Ints) -> Reports:
     flawed_ids: dict[int, bytes] = {}
     offset = 0
     for batch in batches:
-        app.append(batch.app + len(apps))
+        app.append(np.add(batch.app, len(apps), dtype=np.int64))
         apps += batch.apps
         for place, session_id in batch.flawed_ids.items():
             flawed_ids[offset + place] = session_id
@@ -129,7 +129,7 @@ def _join(batches: list[Batch], wall_us: Ints) -> Reports:
         _chain([batch.session_ids for batch in batches]),
         _chain([batch.started_ns for batch in batches]),
         _chain([batch.ended_ns for batch in batches]),
-        _chain([batch.requests for batch in batches]),
+        _chain([batch.requests for batch in batches]).astype(np.uint32, copy=False),
         flawed_ids,
         wall_us,
     )

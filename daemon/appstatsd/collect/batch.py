@@ -42,7 +42,7 @@ class Batch:
 
     apps: list[AppKey | ReportedApp]
     """The apps named in this batch: by key those that are known to be right, as written the others."""
-    app: npt.NDArray[np.int64]
+    app: npt.NDArray[np.integer]
     """For each report, the place of its app in `apps`."""
     session_ids: npt.NDArray[np.void]
     """For each report, 16 bytes; dtype `V16`. One of another length is replaced by the nil id, and stands in
@@ -51,7 +51,7 @@ class Batch:
     """For each report, nanoseconds since the Unix epoch."""
     ended_ns: npt.NDArray[np.uint64]
     """For each report, nanoseconds since the Unix epoch; 0 while the session is live."""
-    requests: npt.NDArray[np.uint32]
+    requests: npt.NDArray[np.integer]
     """For each report, all requests of its session so far."""
     flawed_ids: dict[int, bytes]
     """By the place of a report, the session_id that is not 16 bytes long."""
