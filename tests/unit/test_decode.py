@@ -10,6 +10,7 @@ import pytest
 from appstatsd.collect.batch import Batch
 from appstatsd.decode import MAX_BATCH_BYTES, MAX_REPORTS, Decoder, Request
 from appstatsd.errors import BrokenMessage
+from appstatsd.slices import slice_columns
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,3 +196,82 @@ def test_whatever_the_columns_they_fit_together_or_are_refused(
     assert (0 if batch is None else len(batch)) == len(app)
     if batch is not None:
         assert np.array_equal(batch.started_ns, np.array(started, np.uint64))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 300),
+            st.binary(min_size=16, max_size=16),
+            *[st.integers(0, 2**64 - 1)] * 2,
+            st.one_of(st.integers(0, 127), st.integers(0, 2**32 - 1)),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(1, 301),
+)
+def test_slices_of_a_message_say_what_its_fields_say(
+    reports: list[tuple[int, bytes, int, int, int]], apps: int
+) -> None:
+    app, session_ids, started, ended, requests = (list(column) for column in zip(*reports, strict=True))
+    columns = wire.SessionReportColumns(
+        apps=[wire.App(slug_or_port=str(number)) for number in range(apps)],
+        app=app,
+        session_ids=b"".join(session_ids),
+        session_started_at_unix_nano=started,
+        session_ended_at_unix_nano=ended,
+        requests=requests,
+    )
+    slices = slice_columns(columns.SerializeToString())
+    assert slices is not None
+    assert [wire.App.FromString(each).slug_or_port for each in slices.apps] == [str(number) for number in range(apps)]
+    assert slices.app.tolist() == app
+    assert [each.tobytes() for each in slices.session_ids] == session_ids
+    assert (slices.started_ns.tolist(), slices.ended_ns.tolist()) == (started, ended)
+    assert slices.requests.tolist() == requests
+
+
+class TestColumnsInAnUnusualForm:
+    """What a writer may do, and none of the common ones does, is read by the generated classes."""
+
+    USUAL = request(1, SOME).columns.SerializeToString()
+
+    def test_a_column_in_two_parts_is_one(self) -> None:
+        one, rest = (request(1, reports).columns for reports in (SOME[:1], SOME[1:]))
+        rest.session_ids = one.session_ids + rest.session_ids  # of a field that is no list, the last one counts
+        rest.app[:] = [place + len(one.apps) for place in rest.app]
+        in_parts = one.SerializeToString() + rest.SerializeToString()
+        assert slice_columns(in_parts) is None
+        assert reports_of(decode(message_of(in_parts)).batch) == SOME
+
+    def test_a_column_that_is_not_packed_is_read(self) -> None:
+        columns = columns_of(self.USUAL)
+        unpacked = b"".join(b"\x30" + varint(count) for count in columns.requests)  # field 6, a varint each
+        columns.ClearField("requests")
+        serialized = columns.SerializeToString() + unpacked
+        assert slice_columns(serialized) is None
+        assert reports_of(decode(message_of(serialized)).batch) == SOME
+
+    def test_a_number_in_more_bytes_than_it_needs_is_read(self) -> None:
+        columns = columns_of(self.USUAL)
+        columns.ClearField("app")
+        serialized = columns.SerializeToString() + b"\x12\x08" + b"\x80" * 5 + b"\0" + b"\1\0"  # field 2: 0, 1, 0
+        assert slice_columns(serialized) is None
+        assert reports_of(decode(message_of(serialized)).batch) == SOME
+
+
+def columns_of(serialized: bytes) -> wire.SessionReportColumns:
+    return wire.SessionReportColumns.FromString(serialized)
+
+
+def message_of(columns: bytes) -> bytes:
+    return b"\x22" + varint(len(columns)) + columns  # field 4
+
+
+def varint(number: int) -> bytes:
+    octets = bytearray()
+    while number > 0x7F:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*octets, number])

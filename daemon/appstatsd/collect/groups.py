@@ -62,37 +62,46 @@ class Groups(Columns):
 
     def find_or_add(self, keys: Sequence[AppKey], app: Ints, started_us: Ints) -> Ints:
         """For each session its group; `app` leads from a session to its place in `keys`."""
-        wanted, inverse = np.unique(app, return_inverse=True)
-        known = self.apps.numbers
-        local = [keys[place] for place in wanted.tolist()]
         windows = started_us // self._window_us
-        # Apps that no group holds yet have no number; each such app gets its groups by the slow way.
-        numbers = np.array([known.get(key, -1) for key in local], np.int64)[inverse]
-        packed = (windows << _APP_BITS | numbers).tolist()
-        lookup = self._index.get
-        found = np.array([lookup(key, -1) if key >= 0 else -1 for key in packed], np.int64)
-        for place in np.flatnonzero(found < 0).tolist():
-            key = local[int(inverse[place])]
-            window = int(windows[place])
-            number = known.get(key)
-            group = None if number is None else lookup(window << _APP_BITS | number)
-            found[place] = self._add(key, window) if group is None else group
-        return found
+        earliest = int(windows.min())
+        span = int(windows.max()) - earliest + 1
+        pairs, firsts, inverse = _distinct(app * span + (windows - earliest), len(keys) * span)
+        known, lookup = self.apps.numbers.get, self._index.get
+        pair_keys = [keys[place] for place in (pairs // span).tolist()]
+        pair_windows = (pairs % span + earliest).tolist()
+        found = np.array(
+            [
+                -1 if (number := known(key)) is None else lookup(window << _APP_BITS | number, -1)
+                for key, window in zip(pair_keys, pair_windows, strict=True)
+            ],
+            np.int64,
+        )
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            missing = missing[np.argsort(firsts[missing])]  # groups are made in the order of their sessions
+            wanted = [(pair_keys[pair], pair_windows[pair]) for pair in missing.tolist()]
+            made = dict.fromkeys(wanted)  # an app may have several places
+            added = dict(zip(made, self._add(list(made)).tolist(), strict=True))
+            found[missing] = [added[pair] for pair in wanted]
+        return found[inverse]
 
-    def _add(self, key: AppKey, window: int) -> int:
-        group = int(self.allot(1)[0])
-        number = self.apps.hold(key)
-        self._index[window << _APP_BITS | number] = group
-        self.app[group] = number
-        self.window_start_us[group] = window * self._window_us
-        self.window_us[group] = self._window_us
-        self.settled_us[group] = 0
-        self.requests[group] = self.sessions[group] = 0
-        self.unsettled[group] = self.pinned[group] = 0
-        self.held_row[group] = True
-        self.order[group] = self._next_order
-        self._next_order += 1
-        return group
+    def _add(self, pairs: list[tuple[AppKey, int]]) -> Ints:
+        """New groups of these apps and windows, which have none yet."""
+        groups = self.allot(len(pairs))
+        numbers = [self.apps.hold(key) for key, _ in pairs]
+        windows = [window for _, window in pairs]
+        keys = [window << _APP_BITS | number for number, window in zip(numbers, windows, strict=True)]
+        self._index.update(zip(keys, groups.tolist(), strict=True))
+        self.app[groups] = numbers
+        self.window_start_us[groups] = np.array(windows, np.int64) * self._window_us
+        self.window_us[groups] = self._window_us
+        self.settled_us[groups] = 0
+        self.requests[groups] = self.sessions[groups] = 0
+        self.unsettled[groups] = self.pinned[groups] = 0
+        self.held_row[groups] = True
+        self.order[groups] = np.arange(self._next_order, self._next_order + len(pairs))
+        self._next_order += len(pairs)
+        return groups
 
     def forget(self, groups: Ints) -> None:
         """These groups are gone; a new session begins new ones."""
@@ -146,3 +155,18 @@ class Groups(Columns):
         held = self.app[np.flatnonzero(self.held_row)]
         self.apps.from_arrays(f"{prefix}.apps", arrays, held)
         self.change_window(self._window_us)
+
+
+def _distinct(values: Ints, limit: int) -> tuple[Ints, Ints, Ints]:
+    """The values that occur, the first place of each, and for each place which of them it has; all are below `limit`."""
+    count = len(values)
+    if limit > 8 * count + 1024:
+        distinct, firsts, inverse = np.unique(values, return_index=True, return_inverse=True)
+        return distinct, firsts, inverse
+    # A table is cheaper than sorting where it stays small.
+    first_place = np.full(limit, -1)
+    first_place[values[::-1]] = np.arange(count - 1, -1, -1)  # of several places the last one written stays
+    distinct = np.flatnonzero(first_place >= 0)
+    firsts = first_place[distinct]
+    first_place[distinct] = np.arange(len(distinct))
+    return distinct, firsts, first_place[values]
