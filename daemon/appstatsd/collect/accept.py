@@ -168,7 +168,7 @@ def _lost_ends(reports: Reports, checked: Checked, valid: _Valid) -> list[_LostE
 
 
 def _lose_end(state: State, lost: _LostEnd) -> None:
-    row = state.sessions.index.get(lost.session_id)
+    row = state.sessions.find(lost.session_id)
     if row is None or state.sessions.ended_us[row]:
         return
     group = int(state.sessions.group[row])

@@ -1,6 +1,6 @@
 """What is known of each session?
 
-A session is a row number: `index` leads from its session_id to the row, all else is columns. Invariant: `index` holds
+A session is a row number: an index leads from its session_id to the row, all else is columns. Invariant: the index holds
 exactly the rows in use, a session has an end or is live (`ended_us` is 0), and a settled one has an end.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.columns import Columns, Ints, Mask
+from appstatsd.collect.index import Index, words_of
 
 SETTLED: Final = 1
 """It has an end and is in a row."""
@@ -67,7 +68,7 @@ class Sessions(Columns):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index: dict[bytes, int] = {}
+        self._index = Index()
         self._next_order = 0
 
     def find_or_add(self, session_ids: npt.NDArray[np.void]) -> tuple[Ints, Mask]:
@@ -78,23 +79,25 @@ class Sessions(Columns):
         count = len(session_ids)
         candidates = self.allot(count)
         # One pass: an id that is known keeps its row, and the candidate goes back.
-        rows = np.fromiter(map(self.index.setdefault, session_ids.tolist(), candidates.tolist()), np.int64, count)
+        rows = self._index.find_or_add(words_of(session_ids), candidates, words_of(self.session_id))
         new = rows == candidates
         added = int(np.count_nonzero(new))
         if added < count:
             self.give_back(candidates[~new][::-1])
         if added:
             fresh = rows[new]
-            self.session_id[fresh] = session_ids[new]
             self.held_row[fresh] = True
             self.order[fresh] = np.arange(self._next_order, self._next_order + added)
             self._next_order += added
         return rows, new
 
+    def find(self, session_id: bytes) -> int | None:
+        """The row of one session; None: it is not known."""
+        return self._index.find(session_id, words_of(self.session_id))
+
     def forget(self, rows: Ints) -> None:
         """These sessions are not known any more."""
-        for session_id in self.session_id[rows].tolist():
-            del self.index[session_id]
+        self._index.remove(rows, words_of(self.session_id))
         self.held_row[rows] = False
         self.flags[rows] = 0
         self.give_back(rows)
@@ -115,4 +118,4 @@ class Sessions(Columns):
         super().from_arrays(prefix, arrays)
         self._next_order = int(arrays[f"{prefix}.next_order"][0])
         rows = np.flatnonzero(self.held_row)
-        self.index = dict(zip(self.session_id[rows].tolist(), rows.tolist(), strict=True))
+        self._index.rebuild(rows, words_of(self.session_id))
