@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 import click
@@ -35,6 +36,7 @@ def serve(settings: Settings) -> int:
         log.warning("Unwise setting", warning=warning)
     try:
         _make_default_folder(settings)
+        _have_all_files()
         from appstatsd.daemon import run
 
         return exits.at_once(run(settings))
@@ -43,6 +45,12 @@ def serve(settings: Settings) -> int:
     except Exception:  # The main thread's outermost frame, and the only one that has the log.
         log.critical("The daemon ends on an error that nobody foresaw; please report it", exc_info=True)
     return exits.FAILED
+
+
+def _have_all_files() -> None:
+    """Let the process have as many files as it may: each connection is one, and the usual 1024 are for `select` alone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _make_default_folder(settings: Settings) -> None:

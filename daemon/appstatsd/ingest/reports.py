@@ -28,6 +28,8 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 RETRY_DELAY_KEY: Final = "appstats-retry-delay-ms"
 SOFTWARE_KEY: Final = "appstats-client"
 MAX_SOFTWARE_CHARACTERS: Final = 64
+FIRST_MESSAGE_SECONDS: Final = 10.0
+"""How long a stream may hold a place without having said whose it is."""
 _MAX_WAITING_BYTES: Final = 64 << 20
 _LINES_OF_A_KIND: Final = 5
 """How many rejections for one reason, or ends of streams with one status, the log tells of in a minute."""
@@ -36,7 +38,15 @@ _LINES_OF_A_KIND: Final = 5
 class ReportStreams:
     """All open streams; lives on the event loop."""
 
-    def __init__(self, put: Callable[[Event], None], clock: Clock, *, first_stream: int, max_streams: int) -> None:
+    def __init__(
+        self,
+        put: Callable[[Event], None],
+        clock: Clock,
+        *,
+        first_stream: int,
+        max_streams: int,
+        first_message_seconds: float = FIRST_MESSAGE_SECONDS,
+    ) -> None:
         """Make the handler.
 
         Args:
@@ -44,11 +54,13 @@ class ReportStreams:
             clock: What events are stamped with.
             first_stream: The number of the first stream; none was ever used from here on.
             max_streams: How many may be open.
+            first_message_seconds: How long each of them may take to say whose it is.
         """
         self._put = put
         self._clock = clock
         self._next = first_stream
         self._max_streams = max_streams
+        self._first_message_seconds = first_message_seconds
         self._streams: dict[int, Stream] = {}
         self._open = 0
         self._refusing = ""
@@ -148,9 +160,18 @@ class ReportStreams:
         reading = asyncio.create_task(_read(context))
         refused = asyncio.create_task(self._refused.wait())
         try:
-            await asyncio.wait([reading, refused], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [reading, refused], timeout=self._first_message_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
             if self._refusing:
                 await _abort(context, grpc.StatusCode.UNAVAILABLE, self._refusing, self._refusal_ms)
+            if not reading.done():
+                # No status that costs a client its client_id: it may have been frozen just then.
+                await _abort(
+                    context,
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"no first message, with a client_id, came within {self._first_message_seconds:g} s",
+                )
             return reading.result()
         finally:
             reading.cancel()

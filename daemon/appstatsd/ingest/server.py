@@ -26,9 +26,15 @@ DATABASE: Final = "database"
 """The health service's name for the database: that it is away must not make proxies stop sending."""
 
 MAX_MESSAGE_BYTES: Final = 8 << 20
+_MAX_PENDING_CALLS: Final = 8192
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Who connects and says nothing, or says it byte by byte, is not waited for longer.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Calls that come faster than they are begun wait, 15 KiB each; a call more is cancelled, whosever it is.
+    ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
     # A second daemon on a TCP port must fail to start instead of taking half of the connections.
     ("grpc.so_reuseport", 0),
     # The daemon pings after 20 s of silence, and takes who does not answer within 10 s as gone.
