@@ -26,6 +26,7 @@ from appstatsd.clock import Clock, SystemClock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.deliver.deliverer import Deliverer
 from appstatsd.deliver.figures import DatabaseState
+from appstatsd.deliver.retention import Retention
 from appstatsd.deliver.watch import DatabaseWatch
 from appstatsd.drain import Drain, EventLog, Forgetful
 from appstatsd.durable import recover_ledger
@@ -34,8 +35,17 @@ from appstatsd.events import Quarantined, Started, Written
 from appstatsd.flushes import Flushes
 from appstatsd.ingest.admin import Admin
 from appstatsd.ingest.certificates import Certificates
+from appstatsd.ingest.erasure import Erasure
 from appstatsd.ingest.reports import ReportStreams
-from appstatsd.ingest.server import DATABASE, QUARANTINE_SERVICE, REPORT_SERVICE, Server, SocketRights, handlers
+from appstatsd.ingest.server import (
+    DATABASE,
+    ERASURE_SERVICE,
+    QUARANTINE_SERVICE,
+    REPORT_SERVICE,
+    Server,
+    SocketRights,
+    handlers,
+)
 from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
@@ -46,6 +56,7 @@ from appstatsd.observe.status import StatusPage
 from appstatsd.settings import Settings, SettingsError
 from appstatsd.store.embedded import EmbeddedPostgres
 from appstatsd.store.own_database import OwnDatabase, Store
+from appstatsd.store.removal import OldRows
 from appstatsd.store.schema import LastUsedAt
 from appstatsd.store.writer import PostgresReporter
 
@@ -129,6 +140,9 @@ class Daemon:
         self._watch = DatabaseWatch(
             self._store.probe, self._deliverer.idle, self._deliverer.probed, settings.report_interval_seconds
         )
+        self._retention = Retention(
+            OldRows(self._store.connection, settings.retention_us), settings.retention_us, self._deliverer.idle
+        )
         self._metrics = Metrics()
         self._flushes = Flushes(self._deliverer, clock, settings.flush_timeout_us, self._metrics.flush_seconds)
         self._drain = Drain(
@@ -177,6 +191,8 @@ class Daemon:
             teller.start()
         self._watch.start()  # which starts an embedded server too; nothing else waits for it
         self._deliverer.start()
+        if self._settings.retention_us:
+            self._retention.start()
         self._drain.start()
         self._drain_runs = True
 
@@ -194,22 +210,27 @@ class Daemon:
         self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
         if settings.metrics_listen is not None:
             skipped = None if self._logs is None else self._logs.skipped
-            parts = Parts(self._drain.put, page, self._deliverer.figures, self._store.figures, skipped, self._tellers)
+            parts = Parts(
+                *(self._drain.put, page, self._deliverer.figures, self._store.figures),
+                removed=lambda: self._retention.removed,
+                skipped=skipped,
+                tellers=self._tellers,
+            )
             self._metrics.serve(settings.metrics_listen, parts)
         stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
             "StreamReports",
             grpc.stream_stream_rpc_method_handler(self._streams.handle),
         )
         logs = [] if self._logs is None else [self._logs.service(self._streams.serve)]
+        erasure = Erasure(self._drain, self._deliverer, self._event_log, self._store.connection).service()
         rights = SocketRights(settings.socket_mode, settings.socket_gid)
         if settings.admin_listen is None:
-            reports = Server([*self._admin.services(stream), *logs], rights, self._certificates)
-            reports.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
+            admin = reports = Server([*self._admin.services(stream), erasure, *logs], rights, self._certificates)
         else:
             reports = Server([handlers(REPORT_SERVICE, dict([stream])), *logs], rights, self._certificates)
-            admin = Server(self._admin.services(), rights, self._certificates)
-            admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE])
+            admin = Server([*self._admin.services(), erasure], rights, self._certificates)
             self._servers.append(admin)
+        admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE, ERASURE_SERVICE])
         self._servers.append(reports)
         addresses: list[Address] = []
         for server in self._servers:
@@ -248,6 +269,7 @@ class Daemon:
         for teller in self._tellers:
             teller.stop(timeout_seconds=1)
         self._watch.stop(timeout_seconds=1)
+        self._retention.stop(timeout_seconds=1)
         self._store.close()
 
     async def _last_flush(self) -> None:

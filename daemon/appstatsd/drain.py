@@ -20,8 +20,8 @@ from appstatsd.admission import CHECK_US, Admission
 from appstatsd.answers import Answer
 from appstatsd.clock import Clock
 from appstatsd.collect.rollup import Flushed as RolledUp
-from appstatsd.events import Event, Flushed, Quarantined, QuarantineRetried, Received, Written
-from appstatsd.ledger import Ledger
+from appstatsd.events import Event, Flushed, Forgotten, Quarantined, QuarantineRetried, Received, Written
+from appstatsd.ledger import Held, Ledger
 
 MAX_DRAIN_BYTES: Final = 16 << 20
 """How many bytes of messages one drain takes at most, so that the first of them is not kept waiting."""
@@ -42,6 +42,17 @@ class EventLog(Protocol):
 
     def room(self, batch_bytes: int, ledger: Ledger) -> bool:
         """Whether messages of clients of so many bytes may be appended."""
+
+    def purge(self, gone: Callable[[], None], again: Callable[[], None]) -> None:
+        """Let go of all that was appended until now, beginning with the next `applied`.
+
+        Args:
+            gone: Is called, from any thread, once the disk holds nothing of it but what the ledger still holds.
+            again: Is called, from any thread, where that takes another `applied`.
+        """
+
+    def set_aside(self) -> list[str]:
+        """Names of files in the state directory that hold what was found damaged, and are kept for a person."""
 
     @property
     def bytes_on_disk(self) -> int:
@@ -64,6 +75,14 @@ class Forgetful:
         """There is always room for nothing."""
         return True
 
+    def purge(self, gone: Callable[[], None], again: Callable[[], None]) -> None:
+        """There is nothing to let go of."""
+        gone()
+
+    def set_aside(self) -> list[str]:
+        """There are none."""
+        return []
+
     @property
     def bytes_on_disk(self) -> int:
         """Nothing."""
@@ -85,6 +104,17 @@ class FlushCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetCall:
+    """Somebody wants a person erased."""
+
+    user_id: bytes
+    erased: Callable[[Held], None]
+    """Is called, on the drain's thread, once nothing in memory is the person's; with how much there was."""
+    gone: Callable[[], None]
+    """Is called, from any thread, once nothing on disk is either."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """Somebody wants to look at the ledger while nothing changes it."""
 
@@ -98,7 +128,7 @@ class _Stop:
 
 _CHANGES_OUTBOX: Final = (Written, Quarantined, QuarantineRetried)
 
-_Item = Event | FlushCall | Question | _Stop
+_Item = Event | FlushCall | ForgetCall | Question | _Stop
 
 
 class Drain:
@@ -156,7 +186,7 @@ class Drain:
         """Begin to take what waits."""
         self._thread.start()
 
-    def put(self, item: Event | FlushCall | Question) -> None:
+    def put(self, item: Event | FlushCall | ForgetCall | Question) -> None:
         """Add to what waits; from any thread, never blocks."""
         self._items.put(item)
 
@@ -204,12 +234,13 @@ class Drain:
     def _handle(self, items: list[_Item]) -> bool:
         """Make durable, apply, answer; False: somebody said stop."""
         calls = [item for item in items if isinstance(item, FlushCall)]
-        events: list[Event] = [item for item in items if not isinstance(item, (FlushCall, Question, _Stop))]
+        forgets = [(item, self._forgotten(item)) for item in items if isinstance(item, ForgetCall)]
+        events: list[Event] = [item for item in items if not isinstance(item, (FlushCall, ForgetCall, Question, _Stop))]
         events = self._admission.admit(events, self._clock.wall_us(), self._clock.mono_us())
         # Whoever asked for a flush asked after what waited with the call was acknowledged or not, so calls come last,
         # and those that want the same clock share one flush.
         flushes = {as_of_us: self._flush_event(as_of_us) for as_of_us in {call.as_of_us: None for call in calls}}
-        self._log.append([*events, *flushes.values()])
+        self._log.append([*events, *(event for _, event in forgets), *flushes.values()])
         answers = self._ledger.apply_all(events)
         if answers:
             self._answer(answers)
@@ -217,13 +248,16 @@ class Drain:
             for event in events:
                 if isinstance(event, Received):
                     self._acknowledged((now_us - event.mono_us) / 1_000_000)
+        for forget, forgotten in forgets:
+            forget.erased(self._ledger.forgotten(forgotten))
+            self._log.purge(forget.gone, lambda: self.put(Question(_nothing)))
         for as_of_us, event in flushes.items():
             rolled_up, stamp = self._ledger.flushed(event)
             self._rolled_up(rolled_up)
             for call in calls:
                 if call.as_of_us == as_of_us:
                     call.rolled_up(stamp)
-        if flushes or any(isinstance(event, _CHANGES_OUTBOX) for event in events):
+        if flushes or forgets or any(isinstance(event, _CHANGES_OUTBOX) for event in events):
             self._outbox_changed()
         self._log.applied(self._ledger)
         for item in items:
@@ -234,3 +268,10 @@ class Drain:
     def _flush_event(self, as_of_us: int | None) -> Flushed:
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
         return Flushed(wall_us if as_of_us is None else as_of_us, wall_us, mono_us)
+
+    def _forgotten(self, call: ForgetCall) -> Forgotten:
+        return Forgotten(call.user_id, self._clock.wall_us())
+
+
+def _nothing(ledger: Ledger) -> None:
+    pass

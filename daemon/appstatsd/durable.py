@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import structlog
 
 from appstatsd.clock import Clock
 from appstatsd.collect.rules import Rules
-from appstatsd.events import Event
+from appstatsd.events import Event, Forgotten
 from appstatsd.journal.damage import OnDamage, describe
 from appstatsd.journal.errors import JournalFailed, JournalVersion
 from appstatsd.journal.files import Files
@@ -57,11 +57,14 @@ def recover_ledger(
             _check_format(recovery.snapshot.meta)
             ledger = Ledger.from_snapshot(recovery.snapshot.arrays, recovery.snapshot.meta)
         lost = units = 0
+        forgotten = False
         for unit in recovery.units():
             if len(recovery.damages) > lost:
                 lost = len(recovery.damages)
                 ledger.lost_events()
-            ledger.apply_all([decode_record(record) for record in unit])
+            events = [decode_record(record) for record in unit]
+            ledger.apply_all(events)
+            forgotten = forgotten or any(isinstance(event, Forgotten) for event in events)
             units += 1
         if len(recovery.damages) > lost:
             ledger.lost_events()  # found behind the last unit
@@ -81,7 +84,8 @@ def recover_ledger(
         )
     if recovery.snapshot is not None or units:
         logger.info("Recovered", sessions=ledger.collector.sessions, backlog_rows=len(ledger.outbox), units=units)
-    return ledger, DurableLog(journal, max_bytes, snapshot_now=bool(recovery.damages))
+    # Whoever was forgotten shortly before a crash may still stand in what was read.
+    return ledger, DurableLog(journal, max_bytes, snapshot_now=forgotten or bool(recovery.damages))
 
 
 def _check_format(meta: Mapping[str, Any]) -> None:
@@ -101,6 +105,10 @@ class DurableLog:
         self._snapshot_now = snapshot_now
         self._snapshot_bytes = 0
         self._writer: threading.Thread | None = None
+        self._writing_lock = threading.Lock()
+        # The lock protects what follows: a snapshot's thread looks at it when it is done.
+        self._writing = False
+        self._purges: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._logger = structlog.get_logger("appstatsd.journal")
 
     def append(self, events: list[Event]) -> None:
@@ -110,17 +118,33 @@ class DurableLog:
 
     def applied(self, ledger: Ledger) -> None:
         """See `EventLog`; begins a snapshot where one is due."""
-        due = self._snapshot_now or self._journal.tail_bytes > max(self._min_tail_bytes, self._snapshot_bytes)
-        if not due or (self._writer is not None and self._writer.is_alive()):
+        large = self._journal.tail_bytes > max(self._min_tail_bytes, self._snapshot_bytes)
+        if not (large or self._snapshot_now or self._purges):
             return
+        with self._writing_lock:
+            if self._writing:
+                return
+            self._writing = True
+            purges, self._purges = self._purges, []
         self._snapshot_now = False
         arrays, meta = ledger.to_snapshot()
         self._snapshot_bytes = sum(array.nbytes for array in arrays.values())
         # A thread of its own, so that nobody's acknowledgement waits for the disk to take it all.
         self._writer = threading.Thread(
-            target=self._write, args=(self._journal.rotate(), arrays, {**meta, "format": FORMAT}), name="snapshot"
+            target=self._write,
+            args=(self._journal.rotate(), arrays, {**meta, "format": FORMAT}, [gone for gone, _ in purges]),
+            name="snapshot",
         )
         self._writer.start()
+
+    def purge(self, gone: Callable[[], None], again: Callable[[], None]) -> None:
+        """See `EventLog`; a snapshot of what is held after this takes the place of all that is there."""
+        with self._writing_lock:
+            self._purges.append((gone, again))
+
+    def set_aside(self) -> list[str]:
+        """See `EventLog`."""
+        return self._journal.set_aside()
 
     def room(self, batch_bytes: int, ledger: Ledger) -> bool:
         """See `EventLog`; makes room by a snapshot where there is too little."""
@@ -144,9 +168,17 @@ class DurableLog:
             self._writer.join()
         self._journal.close()
 
-    def _write(self, mark: Mark, arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any]) -> None:
+    def _write(
+        self, mark: Mark, arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any], purges: list[Callable[[], None]]
+    ) -> None:
         try:
             self._journal.write_snapshot(mark, arrays, meta)
         except JournalFailed as failure:
             # The journal takes nothing more from now on, so the drain ends the daemon with its next event.
             self._logger.critical("A snapshot could not be written", error=str(failure))
+            return
+        with self._writing_lock:
+            self._writing = False
+            waiting = [again for _, again in self._purges]
+        for tell in (*purges, *waiting):
+            tell()

@@ -110,6 +110,15 @@ class QuarantineDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Somebody asked to erase a person."""
+
+    user_id: bytes
+    """16 bytes."""
+    wall_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoomChanged:
     """Streams are refused or held back for lack of room from now on, or no longer."""
 
@@ -129,4 +138,5 @@ Event = (
     | QuarantineRetried
     | QuarantineDropped
     | RoomChanged
+    | Forgotten
 )

@@ -20,6 +20,7 @@ from appstatsd.answers import Answer, EndReason, add_answers
 from appstatsd.collect.batch import Arrival, Reason
 from appstatsd.collect.clients import Client, tells_log
 from appstatsd.collect.collector import Collector
+from appstatsd.collect.person import Person
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
 from appstatsd.decode import Decoder
@@ -30,6 +31,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    Forgotten,
     Quarantined,
     QuarantineDropped,
     QuarantineRetried,
@@ -56,6 +58,15 @@ class Tally:
     """What clients said they dropped, also those that are forgotten by now."""
     abandoned_before: int = 0
     """Ends that had been inferred when the daemon started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much is held of one person."""
+
+    collected: Person
+    backlog_rows: int
+    quarantined_rows: int
 
 
 class Ledger:
@@ -153,6 +164,8 @@ class Ledger:
                 self.outbox.add(self.quarantine.take(event.ids))
             case QuarantineDropped():
                 self.quarantine.drop(event.ids)
+            case Forgotten():
+                self.forgotten(event)
             case RoomChanged(room=True):
                 self.collector.release_graces(event.mono_us)
             case RoomChanged():
@@ -225,6 +238,18 @@ class Ledger:
         self.last_wall_us = event.wall_us
         rolled_up = self.collector.flush(event.now_us, event.mono_us)
         return rolled_up, self.outbox.add(rolled_up.rows)
+
+    def held(self, user_id: bytes) -> Held:
+        """How much is held of this person; changes nothing."""
+        person = self.collector.person(user_id)
+        return Held(person, self.outbox.count_person(user_id), self.quarantine.count_person(user_id))
+
+    def forgotten(self, event: Forgotten) -> Held:
+        """Erase a person; how much there was."""
+        self.last_wall_us = event.wall_us
+        self._decoder = Decoder()  # which remembers apps, and so whose they are
+        person = self.collector.forget_person(event.user_id)
+        return Held(person, self.outbox.forget_person(event.user_id), self.quarantine.forget_person(event.user_id))
 
     def _started(self, event: Started, last_wall_us: int) -> None:
         self.collector.restart(event.rules, event.wall_us, event.mono_us, last_wall_us)

@@ -18,6 +18,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    Forgotten,
     Quarantined,
     QuarantineDropped,
     QuarantineRetried,
@@ -29,7 +30,8 @@ from appstatsd.events import (
 )
 
 FORMAT: Final = 1
-"""Is raised with every change that an older version can't read."""
+"""Is raised with every change of a snapshot that an older version can't read. A kind of record that it does not know it
+refuses by itself."""
 
 _KINDS: Final = (
     Started,
@@ -42,6 +44,7 @@ _KINDS: Final = (
     QuarantineRetried,
     QuarantineDropped,
     RoomChanged,
+    Forgotten,
 )
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _HEAD: Final = struct.Struct("<Bqq")
@@ -73,6 +76,8 @@ def encode_record(event: Event) -> tuple[bytes, ...]:
             return head, _ROW.pack(event.serial, event.stamp, sqlstate), event.message.encode(errors="backslashreplace")
         case QuarantineRetried() | QuarantineDropped():
             return head, np.array(event.ids, "<i8").tobytes()
+        case Forgotten():
+            return head, event.user_id
         case RoomChanged():
             return head, struct.pack("<?", event.room)
         case Started():
@@ -109,6 +114,8 @@ def decode_record(record: memoryview) -> Event:
         return Quarantined(serial, stamp, message, sqlstate.rstrip(b"\0").decode() or None, wall_us)
     if kind is QuarantineRetried or kind is QuarantineDropped:
         return kind(tuple(np.frombuffer(body, "<i8").tolist()), wall_us)
+    if kind is Forgotten:
+        return Forgotten(bytes(body), wall_us)
     if kind is RoomChanged:
         (room,) = struct.unpack("<?", body)
         return RoomChanged(room, wall_us, mono_us)

@@ -153,6 +153,18 @@ class Settings:
         ),
     ]
 
+    retention_us: Annotated[
+        int,
+        _duration(
+            "retention",
+            "0s",
+            "0s",
+            "36500d",
+            "How long rows are kept after they ended, at least 1h; 0s is for ever.",
+            default_is="0s (off)",
+        ),
+    ]
+
     activity_notify: Annotated[
         bool,
         Setting(

@@ -76,6 +76,18 @@ class Caller:
         )
         return list(answer.rows)
 
+    def forget(self, user_id: bytes, *, dry_run: bool = False) -> wire.ForgetUserResponse:
+        """Erase a person, or count; the last of the answers."""
+        with connected(self.target) as channel:
+            call = channel.unary_stream(
+                "/appstats.v1.ErasureService/ForgetUser",
+                request_serializer=wire.ForgetUserRequest.SerializeToString,
+                response_deserializer=wire.ForgetUserResponse.FromString,
+            )
+            *_, answer = call(wire.ForgetUserRequest(user_id=user_id, dry_run=dry_run), timeout=PATIENCE_SECONDS)
+        assert isinstance(answer, wire.ForgetUserResponse)
+        return answer
+
     def health(self, name: str = "") -> str:
         """The health of one of the service's names, or the status that refuses to say."""
         try:

@@ -223,13 +223,21 @@ class Snapshot:
     """The collector is saved and loaded."""
 
 
-Oddity = Step | Flush | Hold | Restart | Snapshot
+@dataclass(frozen=True)
+class Forget:
+    """Somebody asks to erase the user of this app."""
+
+    of: ReportedApp
+
+
+Oddity = Step | Flush | Hold | Restart | Snapshot | Forget
 ODDITIES: st.SearchStrategy[Oddity] = st.one_of(
     st.builds(Step, NEAR | SKEW, st.sampled_from([1, -1])),
     st.builds(Flush, NEAR | SKEW),
     st.builds(Hold, st.booleans()),
     st.builds(Restart, SPAN, st.none() | RULES, st.booleans()),
     st.just(Snapshot()),
+    st.builds(Forget, st.sampled_from([APPS[0], APPS[4]])),
 )
 
 

@@ -98,6 +98,17 @@ class Model:
         for session in self.sessions.values():
             session.reported_grace = self._grace_clock(mono)
 
+    def forget_person(self, user_id: bytes) -> tuple[int, int, int]:
+        """As if the person had never been reported; how many live and ended sessions, and groups, that was."""
+        theirs = [session for session in self.sessions.values() if session.app.user_id == user_id]
+        groups = [key for key, group in self.groups.items() if group.app.user_id == user_id]
+        live = sum(session.live for session in theirs)
+        for session in theirs:
+            del self.sessions[session.session_id]
+        for key in groups:
+            del self.groups[key]
+        return live, len(theirs) - live, len(groups)
+
     # Reports.
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[list[tuple[int, Reason]]]:

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tests.support.daemon import COMMAND, Caller, DaemonProcess, connected, eventually
 from tests.support.postgres import PostgresServer
 from tests.support.raw_client import Client, RawStream, fresh, now_us, request
-from tests.support.reports import HOUR, MINUTE, Report, app, report, workspace
+from tests.support.reports import HOUR, MINUTE, Report, app, report, user, workspace
 from tests.support.table import rows, rows_of
 from tests.system.conftest import NewDaemon, Service
 
@@ -268,7 +268,9 @@ def reflected(target: str) -> list[str]:
 
 
 def test_reflection_lists_the_services_and_describes_them(service: Service) -> None:
-    assert {REPORTS, QUARANTINE, "grpc.health.v1.Health"} <= set(reflected(service.target))
+    assert {REPORTS, QUARANTINE, "appstats.v1.ErasureService", "grpc.health.v1.Health"} <= set(
+        reflected(service.target)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +286,15 @@ class TestAdminListen:
     def admin(self, split: DaemonProcess) -> Caller:
         return Caller(UnixAddress(split.folder / "admin.sock").target)
 
-    def test_what_operators_ask_for_is_served_there_alone(self, split: DaemonProcess) -> None:
+    def test_what_operators_ask_for_is_served_there_alone(self, split: DaemonProcess, number: int) -> None:
         admin = self.admin(split)
         admin.flush()
         assert admin.status().version == appstatsd.__version__
         assert admin.quarantine() == []
         assert REPORTS in reflected(admin.target)
-        calls: list[Callable[[], Any]] = [split.flush, split.status, split.quarantine]
-        assert [refused(call)[0] for call in calls] == [grpc.StatusCode.UNIMPLEMENTED] * 3
+        assert admin.forget(user(number), dry_run=True).live_sessions == 0
+        calls: list[Callable[[], Any]] = [split.flush, split.status, split.quarantine, lambda: split.forget(b"")]
+        assert [refused(call)[0] for call in calls] == [grpc.StatusCode.UNIMPLEMENTED] * 4
         assert refused(lambda: reflected(split.target))[0] is grpc.StatusCode.UNIMPLEMENTED
 
     def test_reports_are_taken_on_the_other_address_alone(self, split: DaemonProcess, number: int) -> None:

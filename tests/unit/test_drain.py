@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -10,12 +11,12 @@ import pytest
 from appstatsd.answers import Answer
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
-from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, Question
-from appstatsd.events import Came, Flushed, Received, Started, Went, Written
-from appstatsd.ledger import Ledger
+from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, ForgetCall, Question
+from appstatsd.events import Came, Flushed, Forgotten, Received, Started, Went, Written
+from appstatsd.ledger import Held, Ledger
 
 from tests.support.raw_client import request
-from tests.support.reports import HOUR, SECOND, T0, report, session
+from tests.support.reports import HOUR, SECOND, T0, app, report, session
 from tests.support.standing import PATIENCE_SECONDS, GatedLog, StandingClock
 
 
@@ -293,3 +294,27 @@ def test_a_start_is_an_event_like_others(drained: Drained) -> None:
     drained.drain.start()
     drained.asks()
     assert [type(event) for event in drained.log.events] == [Started]
+
+
+def test_whoever_is_to_be_forgotten_is_once_it_is_durable_with_what_came_before(drained: Drained) -> None:
+    held: queue.SimpleQueue[Held] = queue.SimpleQueue()
+    gone: queue.SimpleQueue[None] = queue.SimpleQueue()
+    drained.opens(1)
+    drained.says(1, 1)
+    drained.drain.put(ForgetCall(app().user_id, held.put, lambda: gone.put(None)))
+    drained.drain.start()
+    assert held.get(timeout=PATIENCE_SECONDS).collected.live_sessions == 1
+    gone.get(timeout=PATIENCE_SECONDS)
+    drained.kicks.get(timeout=PATIENCE_SECONDS)
+    assert drained.asks().collector.sessions == 0
+    assert [type(event) for event in drained.log.events] == [Came, Received, Forgotten]
+
+
+def test_a_log_that_needs_another_look_to_let_go_gets_one(drained: Drained) -> None:
+    looks = threading.Semaphore(0)
+    drained.log.purge = lambda gone, again: again()  # type: ignore[method-assign]
+    drained.log.applied = lambda ledger: looks.release()  # type: ignore[method-assign]
+    drained.drain.put(ForgetCall(app().user_id, lambda held: None, lambda: None))
+    drained.drain.start()
+    for _ in range(2):
+        assert looks.acquire(timeout=PATIENCE_SECONDS)

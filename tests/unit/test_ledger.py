@@ -11,6 +11,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    Forgotten,
     Quarantined,
     QuarantineDropped,
     QuarantineRetried,
@@ -516,3 +517,48 @@ class TestRows:
         assert together.ledger.tally == apart.ledger.tally
         assert together.flush() == apart.flush()
         assert np.array_equal(together.ledger.collector.live_by_client(), apart.ledger.collector.live_by_client())
+
+
+class TestForgetting:
+    def test_a_person_is_erased_from_every_part_and_counted(self, story: Story) -> None:
+        stream = story.opens()
+        start = story.wall - HOUR
+        story.says(
+            stream,
+            request(
+                1, [report(1, start, of=app(1)), report(2, start, start + 1, of=app(1)), report(3, start, of=app(2))]
+            ),
+        )
+        story.flush()
+        refused = story.ledger.outbox.peek(1)
+        [place] = refused.serials.tolist()
+        story.happens(Quarantined(place, refused.as_of_stamp, "no", "23514", story.wall))
+        before = story.ledger.held(user(1))
+        event = Forgotten(user(1), story.wall)
+        assert story.ledger.forgotten(event) == before
+        assert (before.collected.live_sessions, before.collected.ended_sessions) == (1, 1)
+        assert (before.backlog_rows, before.quarantined_rows) == (1, 1)
+        after = story.ledger.held(user(1))
+        assert (after.backlog_rows, after.quarantined_rows) == (0, 0)
+        assert len(story.ledger.outbox) == 1
+        assert story.ledger.collector.sessions == 1
+
+    def test_the_client_goes_on_under_its_numbers_and_may_report_the_person_anew(self, story: Story) -> None:
+        stream = story.opens()
+        story.says(stream, request(1, [report(1, of=app(1))]))
+        story.happens(Forgotten(user(1), story.wall))
+        answer = story.says(stream, request(2, [report(1, T0 - 1, of=app(1))]))
+        assert (answer.acked_sequence, answer.rejected) == (2, [])
+        assert story.ledger.collector.sessions == 1
+
+    def test_news_of_rows_that_are_gone_do_no_harm(self, story: Story) -> None:
+        stream = story.opens()
+        story.says(stream, request(1, [report(1, T0 - HOUR, of=app(1)), report(2, T0 - HOUR, of=app(2))]))
+        story.flush()
+        sent = story.ledger.outbox.peek(10)
+        story.happens(
+            Forgotten(user(1), story.wall),
+            Quarantined(int(sent.serials[0]), sent.as_of_stamp, "no", None, story.wall),
+            Written(sent.serials, sent.as_of_stamp, story.wall),
+        )
+        assert len(story.ledger.outbox) == len(story.ledger.quarantine) == 0

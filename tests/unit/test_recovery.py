@@ -18,6 +18,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    Forgotten,
     Quarantined,
     QuarantineDropped,
     QuarantineRetried,
@@ -34,7 +35,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.raw_client import request
-from tests.support.reports import T0, Report, app, session
+from tests.support.reports import T0, Report, app, session, user
 
 CLIENTS = ("alpha", "beta", "als/edge/http")
 RULES = (Rules(), Rules(session_timeout_us=90 * SECOND_US), Rules(window_us=30 * SECOND_US, client_grace_us=SECOND_US))
@@ -74,6 +75,7 @@ class History:
             self._retried,
             self._dropped,
             self._room,
+            self._forgotten,
             self._started,
         ]
 
@@ -142,6 +144,9 @@ class History:
 
     def _room(self) -> Event:
         return RoomChanged(self.draw(st.booleans()), self.wall_us, self.mono_us)
+
+    def _forgotten(self) -> Event:
+        return Forgotten(user(self.draw(st.integers(1, 2))), self.wall_us)
 
     def _started(self) -> Event | None:
         if self.draw(st.integers(0, 3)):

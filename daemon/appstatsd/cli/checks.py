@@ -12,6 +12,8 @@ from appstatsd.certificates import CertificatesUnfit
 from appstatsd.settings import Settings, SettingsError
 
 _MINUTE_US: Final = 60_000_000
+_LEAST_RETENTION_US: Final = 60 * _MINUTE_US
+"""So that nobody who forgets a unit loses all rows."""
 
 
 def check(settings: Settings) -> None:
@@ -24,6 +26,8 @@ def check(settings: Settings) -> None:
     _check_tls(settings)
     _check_order(settings)
     check_access_logs(settings)
+    if 0 < settings.retention_us < _LEAST_RETENTION_US:
+        raise SettingsError("retention", settings.sources["retention"], "allowed is 0s (off), or a duration from 1h on")
 
 
 def unwise(settings: Settings) -> list[str]:

@@ -59,17 +59,41 @@ class Daemon:
         try:
             answer: Response = call(request, timeout=seconds)
         except grpc.RpcError as error:
-            code, details = error.code(), error.details()
-            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise exits.Failed(f"the daemon at {self.address} did not answer within {seconds:.0f} s") from None
-            if code is grpc.StatusCode.UNIMPLEMENTED:
-                text = (
-                    f"the daemon at {self.address} does not serve {method} there: give its --admin-listen, if it has "
-                    "one; else it is older than this command"
-                )
-                raise exits.Failed(text) from None
-            raise Refused(details or code.name) from None
+            raise self._refusal(method, error, seconds) from None
         return answer
+
+    def stream(self, method: str, request: Message, response: type[Response]) -> Iterator[Response]:
+        """The answers to a call that has several; each may take its time, for what it tells of does.
+
+        Raises:
+            Refused: the daemon answered with an error.
+            exits.Failed: it does not know the call.
+        """
+        import grpc
+
+        call = self._channel.unary_stream(
+            f"/appstats.v1.{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        try:
+            yield from call(request)
+        except grpc.RpcError as error:
+            raise self._refusal(method, error, 0) from None
+
+    def _refusal(self, method: str, error: grpc.RpcError, seconds: float) -> AppstatsdError:
+        """What is said of a call that ended with an error."""
+        import grpc
+
+        code, details = error.code(), error.details()
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return exits.Failed(f"the daemon at {self.address} did not answer within {seconds:.0f} s")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return exits.Failed(
+                f"the daemon at {self.address} does not serve {method} there: give its --admin-listen, if it has "
+                "one; else it is older than this command"
+            )
+        return Refused(details or code.name)
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from appstatsd.cli import exits
 from appstatsd.cli.check_config import check_config
 from appstatsd.cli.demo import demo
 from appstatsd.cli.flush import flush
+from appstatsd.cli.forget import forget
 from appstatsd.cli.journal import journal
 from appstatsd.cli.migrate import migrate
+from appstatsd.cli.prune import prune
 from appstatsd.cli.quarantine import quarantine
 from appstatsd.cli.serve import serve
 from appstatsd.cli.status import status
@@ -48,7 +50,11 @@ def cli() -> None:
     """
 
 
-for _command in (serve, migrate, status, flush, quarantine, journal, who, usage, check_config, demo, version):
+_COMMANDS: Final = (
+    *(serve, migrate, status, flush, quarantine, journal, who, usage),
+    *(prune, forget, check_config, demo, version),
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

@@ -26,6 +26,9 @@ AGENT: Final = slice(32, 48)
 METHOD: Final = 48
 SLUG: Final = slice(49, None)
 
+_NOBODY: Final = AppKey(bytes(49))
+"""The key of no app: its ids are nil."""
+
 
 def app_key(user_id: bytes, workspace_id: bytes, agent_id: bytes, access_method: int, slug_or_port: str) -> AppKey:
     """The key of one app. The ids are 16 bytes each; nothing is checked here."""
@@ -49,7 +52,7 @@ class Apps:
         self.numbers: dict[AppKey, int] = {}
         """The number of each known app."""
         self.keys: list[AppKey] = []
-        """By number; a number that is free still holds its old key."""
+        """By number; under a number that is free stands `_NOBODY`, so that nothing keeps what is gone."""
         self._holders: list[int] = []
         self._free: list[int] = []
 
@@ -73,6 +76,7 @@ class Apps:
         self._holders[number] -= 1
         if not self._holders[number]:
             del self.numbers[self.keys[number]]
+            self.keys[number] = _NOBODY
             self._free.append(number)
 
     def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from appstatsd.collect import presence, rollup
+from appstatsd.collect import person, presence, rollup
 from appstatsd.collect.accept import accept
 from appstatsd.collect.apps import METHOD, METHODS
 from appstatsd.collect.batch import Arrival, Rejection
 from appstatsd.collect.clients import Clients
 from appstatsd.collect.columns import Ints
+from appstatsd.collect.person import Person
 from appstatsd.collect.rollup import Flushed
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.state import State
@@ -83,6 +84,16 @@ class Collector:
         """
         with self._lock:
             presence.restart(self._state, rules, wall_us, mono_us, last_wall_us)
+
+    def person(self, user_id: bytes) -> Person:
+        """How much is held of this person."""
+        with self._lock:
+            return person.look(self._state, user_id)
+
+    def forget_person(self, user_id: bytes) -> Person:
+        """Erase this person's sessions and groups; how much there was."""
+        with self._lock:
+            return person.forget(self._state, user_id)
 
     def approximate_bytes(self) -> int:
         """About how large `to_arrays` would be."""

@@ -10,9 +10,10 @@ A flush that somebody waits for (`ask`) ends a backoff or a pause at once; so do
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -92,6 +93,11 @@ class Deliverer:
         self._trouble = TroubleLog(clock)
         self._catch_up_to = 0  # the serial up to which rows are written with pauses
         self._refused = False  # the last attempt failed because rows were refused: the database is there
+        self._on_its_way = threading.Lock()
+        # The lock protects what follows: who waits until nothing that was erased is on its way to the database.
+        self._sending = False
+        self._erased = False
+        self._waiting: list[Callable[[], None]] = []
         # Set by any thread, cleared by this one when it begins an attempt.
         self._work = threading.Event()  # there may be something to do
         self._hurry = threading.Event()  # do it now
@@ -110,6 +116,18 @@ class Deliverer:
         """The outbox changed."""
         self._asks.settle()
         self._work.set()
+
+    def erased(self, none_on_its_way: Callable[[], None]) -> None:
+        """Rows were erased from the outbox.
+
+        `none_on_its_way` is called once, from any thread, when none of them is being written or ever will be.
+        """
+        with self._on_its_way:
+            self._erased = True
+            if self._sending:
+                self._waiting.append(none_on_its_way)
+                return
+        none_on_its_way()
 
     def ask(self, up_to_stamp: int, deadline_s: float, answer: Answer, *, urgent: bool = True) -> None:
         """Answer when all that was added to the outbox up to this stamp is committed or in quarantine, or cannot be.
@@ -199,7 +217,8 @@ class Deliverer:
         joined = self._asks.last
         began_s = self._clock()
         try:
-            self._sifter.step()
+            with self._taking():
+                self._sifter.step()
         except _TimeIsUp:
             raise
         except StoreUnavailable as error:
@@ -210,6 +229,23 @@ class Deliverer:
             raise
         if self._sifter.position < self._catch_up_to and not self._asks.urgent:
             self._wait(self._hurry, self._clock() - began_s)
+
+    @contextlib.contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Rows that were taken out of the outbox within are not sent any more afterwards."""
+        with self._on_its_way:
+            self._sending = True
+            if self._erased:
+                self._sifter.forget_witness()
+            self._erased = False
+        try:
+            yield
+        finally:
+            with self._on_its_way:
+                self._sending = False
+                waiting, self._waiting = self._waiting, []
+            for tell in waiting:
+                tell()
 
     def _send(self, rows: Rows) -> None:
         if self._clock() >= self._stop_by_s:

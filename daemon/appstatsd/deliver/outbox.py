@@ -1,8 +1,8 @@
 """Which rows still wait for the database, and in which order?
 
-The outbox is part of the daemon's durable state: it changes by `add`, `settle` and `take_out` alone, each called by the
-one thread that applies events, and the same calls give the same outbox. Nothing in it runs by itself or reads a clock.
-Others may look: the deliverer peeks while the drain adds.
+The outbox is part of the daemon's durable state: it changes by `add`, `settle`, `take_out` and `forget_person` alone,
+each called by the one thread that applies events, and the same calls give the same outbox. Nothing in it runs by itself
+or reads a clock. Others may look: the deliverer peeks while the drain adds.
 
 Invariants:
 - At most one row of a key (user, agent, session) waits. A newer one is merged into it where it stands, as the upsert
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from appstatsd.collect.apps import AppKey
+from appstatsd.collect.apps import USER, AppKey
 from appstatsd.collect.merge import merged
 from appstatsd.collect.rows import Rows
 from appstatsd.deliver.segment import Int64s, Marks, Places, Segment, session_digests
@@ -104,7 +104,18 @@ class Outbox:
             _, changed = self._remove(np.array([serial]), as_of_stamp)
             return Rows.empty() if changed else rows
 
+    def forget_person(self, user_id: bytes) -> int:
+        """Erase all rows of this person; how many there were. Nothing is owed of them any more."""
+        with self._lock:
+            count, _ = self._remove(self._serials_of(user_id), self._stamp)
+            return count
+
     # What others see.
+
+    def count_person(self, user_id: bytes) -> int:
+        """How many rows of this person wait."""
+        with self._lock:
+            return len(self._serials_of(user_id))
 
     def peek(self, limit: int, after_serial: int = 0, without: Collection[int] = ()) -> Waiting:
         """The first rows behind a serial, without some."""
@@ -265,6 +276,14 @@ class Outbox:
         owing = np.full(len(again), as_of_stamp + 1)
         self._append(again, np.concatenate(stamps), owing, again.cells["made_us"].copy())
         return count, len(again)
+
+    def _serials_of(self, user_id: bytes) -> Int64s:
+        found = [np.empty(0, np.int64)]
+        for segment in self._segments:
+            places, apps = segment.places(), segment.rows.apps
+            theirs = [place for place in places.tolist() if apps[place][USER] == user_id]
+            found.append(segment.marks.serials[np.array(theirs, np.intp)])
+        return np.concatenate(found)
 
     def _copies(self, chosen: list[tuple[Segment, Places]]) -> Waiting:
         rows = Rows.join([segment.rows.take(places) for segment, places in chosen])

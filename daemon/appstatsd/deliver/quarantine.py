@@ -1,7 +1,7 @@
 """Which rows did the database refuse for their content, and what did it say?
 
-Part of the daemon's durable state, like the outbox: it changes by `put`, `take` and `drop` alone, called by the one thread
-that applies events. Others may look.
+Part of the daemon's durable state, like the outbox: it changes by `put`, `take`, `drop` and `forget_person` alone, called
+by the one thread that applies events. Others may look.
 
 Invariant: at most one row of a key. A live session whose row is refused makes a new one at every flush; that takes the
 place of the older one under the same id, merged as the upsert would have done it, so the quarantine does not grow. Ids
@@ -87,7 +87,17 @@ class Quarantine:
         with self._lock:
             return len(self._remove(ids))
 
+    def forget_person(self, user_id: bytes) -> int:
+        """Erase the rows of this person, and say how many there were."""
+        with self._lock:
+            return len(self._remove(self._ids_of(user_id)))
+
     # What others see.
+
+    def count_person(self, user_id: bytes) -> int:
+        """How many rows of this person there are."""
+        with self._lock:
+            return len(self._ids_of(user_id))
 
     def page(self, after_id: int, limit: int) -> list[Quarantined]:
         """The first rows with higher ids, in their order."""
@@ -142,6 +152,9 @@ class Quarantine:
         return quarantine
 
     # Below, the lock is held.
+
+    def _ids_of(self, user_id: bytes) -> list[int]:
+        return [number for number, row in self._rows.items() if row.app[USER] == user_id]
 
     def _remove(self, ids: Iterable[int]) -> list[Quarantined]:
         gone = [self._rows.pop(number) for number in ids if number in self._rows]

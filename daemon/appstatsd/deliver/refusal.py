@@ -115,6 +115,7 @@ class Sifter:
             OnlyRowRefused: nothing else waits.
             StoreUnavailable: as it came from the database; some of the batch may have been committed.
         """
+        self._drop_gone()
         try:
             due = self._due()[: self._batch_size]
             batch = self._outbox.peek(self._batch_size, self.position, self._suspects)
@@ -132,6 +133,16 @@ class Sifter:
             raise
         if self.idle():
             self._end_pass()
+
+    def forget_witness(self) -> None:
+        """Rows were erased: the one that was committed last may be among them, and must not be written again."""
+        self._witness = None
+
+    def _drop_gone(self) -> None:
+        """Suspects that do not wait any more: erased, or the outbox has heard by now that they had been committed."""
+        if self._suspects:
+            waiting = self._outbox.pick(self._suspects).serials.tolist()
+            self._suspects = {serial: self._suspects[serial] for serial in waiting}
 
     def _unsent(self) -> bool:
         return len(self._outbox.peek(1, self.position, self._suspects)) > 0
@@ -161,7 +172,7 @@ class Sifter:
         """Try suspects again: each alone, or together first where the table may have been put right meanwhile."""
         batch = self._outbox.pick(due)
         for gone in set(due).difference(batch.serials.tolist()):
-            del self._suspects[gone]  # the outbox has now heard that it had been committed before
+            del self._suspects[gone]  # erased since this step began
         if len(batch):
             of_this_pass = any(self._suspects[serial].when == self._pass for serial in due if serial in self._suspects)
             self._sift(batch, 1 if of_this_pass else len(batch))

@@ -22,6 +22,7 @@ from appstatsd.wire.appstats.v1 import appstats_pb2
 
 REPORT_SERVICE: Final = appstats_pb2.DESCRIPTOR.services_by_name["SessionReportService"].full_name
 QUARANTINE_SERVICE: Final = appstats_pb2.DESCRIPTOR.services_by_name["QuarantineService"].full_name
+ERASURE_SERVICE: Final = appstats_pb2.DESCRIPTOR.services_by_name["ErasureService"].full_name
 DATABASE: Final = "database"
 """The health service's name for the database: that it is away must not make proxies stop sending."""
 

@@ -18,6 +18,8 @@ from appstatsd.journal.files import Files
 from appstatsd.journal.layout import UNFINISHED
 
 NOTE: Final = "damage.json"
+SET_ASIDE: Final = ".damaged-"
+"""Stands in the name of a file that is kept for a person and read by nobody else."""
 
 
 class OnDamage(Enum):
@@ -45,7 +47,7 @@ class Damage:
     @property
     def set_aside_as(self) -> str:
         """The name that the file gets once it is not needed any more."""
-        return f"{self.file}.damaged-{self.found_at}"
+        return f"{self.file}{SET_ASIDE}{self.found_at}"
 
     def __str__(self) -> str:
         return f"{self.file}, byte {self.offset}: {self.lost}"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from appstatsd.journal import snapshot
-from appstatsd.journal.damage import Damage, noted
+from appstatsd.journal.damage import SET_ASIDE, Damage, noted
 from appstatsd.journal.errors import JournalFailed
 from appstatsd.journal.files import File, Files
 from appstatsd.journal.layout import UNFINISHED, Mark, Segment, survey
@@ -130,6 +130,10 @@ class Journal:
     def damage(self) -> list[Damage]:
         """What was lost and is not acknowledged yet, also where another process acknowledged it."""
         return noted(self._files)
+
+    def set_aside(self) -> list[str]:
+        """Names of the files that a damage left for a person to look at."""
+        return [name for name in self._files.names() if SET_ASIDE in name]
 
     def close(self) -> None:
         """Give up the state directory. All that was appended is safe already."""

@@ -99,6 +99,7 @@ class Parts(Collector):
         page: StatusPage,
         deliverer: Callable[[], Figures],
         pool: Callable[[], dict[str, int]],
+        removed: Callable[[], int],
         skipped: Mapping[Enum, int] | None = None,
         tellers: Sequence[Teller] = (),
     ) -> None:
@@ -109,6 +110,7 @@ class Parts(Collector):
             page: Puts the status together.
             deliverer: How the way to the database is doing.
             pool: What the pool of connections counts.
+            removed: How many rows were removed for their age.
             skipped: By the reason, entries of access logs that told of no session; None: none are taken.
             tellers: Who tells of activity.
         """
@@ -116,6 +118,7 @@ class Parts(Collector):
         self._page = page
         self._deliverer = deliverer
         self._pool = pool
+        self._removed = removed
         self._skipped = skipped
         self._tellers = tellers
 
@@ -194,6 +197,9 @@ class Parts(Collector):
         yield _counter("rows_written", "Rows committed in the database.", figures.rows_written)
         yield _counter(
             "rows_written_late", "Rows committed over an hour after what they tell of ended.", figures.rows_written_late
+        )
+        yield _counter(
+            "rows_removed", "Rows removed from the database since they were older than --retention.", self._removed()
         )
         yield _gauge("database_up", "1 while the database takes rows.", figures.database_state is DatabaseState.UP)
         for name, value in self._pool().items():

@@ -36,7 +36,8 @@ WRITTEN_COLUMNS: Final = frozenset(
 _MIGRATE: Final = "run: appstatsd migrate --database-url '{url}'"
 _GRANT: Final = (
     "grant the daemon's role SELECT, INSERT and UPDATE on workspace_app_stats and workspaces, SELECT on"
-    " appstatsd_migrations, and TEMPORARY on the database"
+    " appstatsd_migrations, and TEMPORARY on the database; for --retention and forget also DELETE on"
+    " workspace_app_stats, SELECT and UPDATE on appstatsd_retention"
 )
 
 _ADVICE: Final = {

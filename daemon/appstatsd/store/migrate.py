@@ -19,6 +19,7 @@ from appstatsd.store.schema import (
     NO_TABLE,
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
+    RETENTION,
     STATS,
     USAGE,
     WORKSPACES,
@@ -70,6 +71,8 @@ def _migrate(connection: psycopg.Connection[Any], usage_views: bool) -> Migrated
     wanted = [name for name in (STATS, WORKSPACES) if name not in foreign]
     if STATS not in foreign or usage_views:
         wanted.append(USAGE)
+    if STATS not in foreign:
+        wanted.append(RETENTION)
     if wanted and not tables[BOOKS].exists:
         connection.execute(statement("bookkeeping"))
     done = Migrated([], [])

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from appstatsd.collect.rows import Rows
 from appstatsd.errors import StoreUnavailable
 from appstatsd.store.embedded import EmbeddedPostgres
 from appstatsd.store.migrate import migrate
+from appstatsd.store.pool import BoundedConnection
 
 
 class Store(Protocol):
@@ -34,6 +36,9 @@ class Store(Protocol):
 
     def probe(self, timeout_seconds: float = 5.0) -> None:
         """Raises StoreUnavailable where rows could not be written now."""
+
+    def connection(self, timeout_seconds: float) -> AbstractContextManager[BoundedConnection]:
+        """A connection for other work on the tables; raises StoreUnavailable."""
 
     def figures(self) -> dict[str, int]:
         """What the pool counts."""
@@ -73,6 +78,10 @@ class OwnDatabase:
     def probe(self, timeout_seconds: float = 5.0) -> None:
         """See `Store`; starts the server where it does not run yet."""
         self._started().probe(timeout_seconds)
+
+    def connection(self, timeout_seconds: float) -> AbstractContextManager[BoundedConnection]:
+        """See `Store`; starts the server where it does not run yet."""
+        return self._started().connection(timeout_seconds)
 
     def figures(self) -> dict[str, int]:
         """What the pool counts."""

@@ -20,6 +20,7 @@ WORKSPACES: Final = "workspaces"
 USAGE: Final = "appstatsd_usage"
 """The views of docs/usage.md, as one of them is called. Nothing that is written needs them."""
 BOOKS: Final = "appstatsd_migrations"
+RETENTION: Final = "appstatsd_retention"
 
 OPTIONAL_COLUMNS: Final = frozenset({"sessions", "end_source", "updated_at"})
 """Columns of `workspace_app_stats` that are written only where the table has them."""
@@ -90,7 +91,7 @@ class Schema:
 
 
 def read_tables(connection: psycopg.Connection[Any]) -> dict[str, Table]:
-    """The tables by name, whether they exist or not; also `appstatsd_migrations`."""
+    """The tables by name, whether they exist or not; also those that are nobody's but ours."""
     found = {name: (columns, marked) for name, columns, marked in connection.execute(statement("tables"))}
     versions = dict(connection.execute(statement("versions")).fetchall()) if found[BOOKS][0] else {}
     return {name: Table(frozenset(columns), marked, versions.get(name, 0)) for name, (columns, marked) in found.items()}

@@ -108,7 +108,7 @@ class PostgresReporter:
                 break
 
     def _commit(self, body: bytes, timeout_seconds: float) -> None:
-        with self._connection(timeout_seconds) as connection, connection.transaction():
+        with self.connection(timeout_seconds) as connection, connection.transaction():
             write = self._writing(connection)
             connection.execute(self._begin)
             with connection.cursor().copy(self._copy) as copy:
@@ -121,7 +121,7 @@ class PostgresReporter:
         Raises:
             StoreUnavailable: not now.
         """
-        with self._connection(timeout_seconds) as connection, connection.transaction():
+        with self.connection(timeout_seconds) as connection, connection.transaction():
             self._writing(connection)
 
     def figures(self) -> dict[str, int]:
@@ -129,7 +129,12 @@ class PostgresReporter:
         return self._database.figures()
 
     @contextlib.contextmanager
-    def _connection(self, timeout_seconds: float) -> Iterator[BoundedConnection]:
+    def connection(self, timeout_seconds: float) -> Iterator[BoundedConnection]:
+        """A connection for other work on the tables, for at most so long altogether.
+
+        Raises:
+            RowsRefused, StoreUnavailable: in place of any error of the database's, within too.
+        """
         connected = False
         try:
             with self._database.connection(timeout_seconds) as connection:

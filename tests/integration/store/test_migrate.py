@@ -14,7 +14,8 @@ from tests.integration.store.samples import FOREIGN_STATS, FOREIGN_WORKSPACES, c
 
 STATS = ["workspace_app_stats 0001_create", "workspace_app_stats 0002_started_index"]
 USAGE = "appstatsd_usage 0001_create"
-ALL = [*STATS, "workspaces 0001_create", USAGE]
+RETENTION = "appstatsd_retention 0001_create"
+ALL = [*STATS, "workspaces 0001_create", USAGE, RETENTION]
 
 
 def definition(url: str, table: str) -> list[tuple[object, ...]]:
@@ -125,7 +126,7 @@ def test_a_foreign_table_that_lacks_what_a_row_needs_says_so(postgres_url: str) 
 
 def test_a_foreign_table_beside_one_of_ours_stays_foreign(postgres_url: str) -> None:
     query(postgres_url, FOREIGN_WORKSPACES)
-    assert migrate(postgres_url).applied == [*STATS, USAGE]
+    assert migrate(postgres_url).applied == [*STATS, USAGE, RETENTION]
     with PostgresReporter(postgres_url) as reporter:
         reporter.report(one_row())
     assert count(postgres_url) == 1

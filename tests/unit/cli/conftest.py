@@ -22,6 +22,7 @@ METHODS = {
     "SessionReportService": ("Flush", "GetStatus"),
     "QuarantineService": ("ListQuarantine", "RetryQuarantine", "DropQuarantine"),
 }
+STREAMS = {"ErasureService": ("ForgetUser",)}
 
 
 class Refusal(Exception):
@@ -57,6 +58,19 @@ def handler_of(daemon: FakeDaemon, service: str, names: tuple[str, ...]) -> grpc
     return grpc.method_handlers_generic_handler(f"appstats.v1.{service}", {name: method(name) for name in names})
 
 
+def streaming_handler_of(daemon: FakeDaemon, service: str, names: tuple[str, ...]) -> grpc.GenericRpcHandler:
+    """Answers with a list of messages, or with what `answers` makes of the request."""
+
+    def method(name: str) -> grpc.RpcMethodHandler[Any, Any]:
+        return grpc.unary_stream_rpc_method_handler(
+            lambda request, context: iter(daemon.answer(name, request, context)),  # type: ignore[call-overload]
+            request_deserializer=getattr(wire, f"{name}Request").FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+
+    return grpc.method_handlers_generic_handler(f"appstats.v1.{service}", {name: method(name) for name in names})
+
+
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of this host decides where a command looks for a daemon."""
@@ -75,6 +89,7 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     fake = FakeDaemon(UnixAddress(folder / "appstatsd.sock"))
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers([handler_of(fake, service, names) for service, names in METHODS.items()])
+    server.add_generic_rpc_handlers([streaming_handler_of(fake, service, names) for service, names in STREAMS.items()])
     server.add_insecure_port(fake.address.target)
     server.start()
     yield fake

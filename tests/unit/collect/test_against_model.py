@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
+from appstatsd.collect.batch import ReportedApp
 from appstatsd.collect.collector import Collector
 from appstatsd.collect.rows import Rows
 from appstatsd.collect.rules import Rules
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.histories import (
+    APPS,
     BATCHES,
     CLIENTS,
     EDGE,
@@ -35,6 +37,7 @@ from tests.support.histories import (
     SPAN,
     ClientBatch,
     Flush,
+    Forget,
     Hold,
     Oddity,
     Restart,
@@ -187,8 +190,24 @@ class AgainstModel(RuleBasedStateMachine):
                 world.restart(down_for, rules, rebooted)
                 for one in self.all:
                     one.restart(world.rules, world.wall, world.mono, last_wall)
+            case Forget(app):
+                self.forget(app.user_id)
             case Snapshot():
                 self.collector = Collector.from_arrays(self.collector.to_arrays())
+
+    @rule(of=st.sampled_from(APPS), pause=NEAR)
+    def forget_and_flush(self, of: ReportedApp, pause: Span) -> None:
+        self.forget(of.user_id)
+        self.world.tick(pause)
+        self.flush(NONE)
+
+    def forget(self, user_id: bytes) -> None:
+        expected = self.model.forget_person(user_id)
+        for one in (self.collector, self.twin):
+            before = one.person(user_id)
+            assert astuple(one.forget_person(user_id)) == astuple(before) == expected
+            assert astuple(one.person(user_id)) == (0, 0, 0)
+            assert not any(user_id in array.tobytes() for array in one.to_arrays().values())
 
     def flush(self, ahead: Span) -> None:
         now = self.world.wall + ahead.us(self.world.rules)

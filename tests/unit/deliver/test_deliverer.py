@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from appstatsd.collect.apps import USER
 from appstatsd.collect.rows import Rows
 from appstatsd.deliver.deliverer import FULL_JITTER
 from appstatsd.deliver.figures import DatabaseState
@@ -17,7 +18,7 @@ from appstatsd.errors import StoreUnavailable
 from structlog.testing import capture_logs
 
 from tests.support.scripted_database import GONE, PATIENCE_SECONDS, Delivery
-from tests.support.waiting_rows import T0, block, plain
+from tests.support.waiting_rows import T0, app, block, plain
 
 HOUR_US = 3_600_000_000
 
@@ -446,3 +447,58 @@ def test_while_one_thread_adds_and_another_delivers_the_newest_row_of_every_key_
             delivery.written(*news.get(timeout=PATIENCE_SECONDS))
     assert table == newest
     assert len(delivery.outbox) == 0
+
+
+def test_nothing_that_was_erased_is_on_its_way_once_that_is_said() -> None:
+    delivery = Delivery()
+    taken, go_on, said = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        taken.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+
+    delivery.database.script = [slowly]
+    with delivery.running():
+        delivery.add(block([1, 2]))
+        assert taken.wait(PATIENCE_SECONDS)
+        assert delivery.outbox.forget_person(bytes(app()[USER])) == 2
+        delivery.deliverer.erased(said.set)
+        assert not said.is_set()
+        go_on.set()
+        assert said.wait(PATIENCE_SECONDS)
+        assert delivery.database.landed == [1, 2]
+        delivery.deliverer.kick()
+    assert delivery.database.landed == [1, 2]
+
+
+def test_where_nothing_is_being_written_it_is_said_at_once() -> None:
+    delivery = Delivery()
+    said: list[bool] = []
+    delivery.deliverer.erased(lambda: said.append(True))
+    assert said == [True]
+
+
+def test_it_is_said_too_where_the_attempt_fails() -> None:
+    delivery = Delivery(waits=True)
+    said = threading.Event()
+
+    def fail() -> None:
+        delivery.deliverer.erased(said.set)
+        raise GONE
+
+    delivery.database.script = [fail]
+    with delivery.running():
+        delivery.add(block([1]))
+        assert said.wait(PATIENCE_SECONDS)
+
+
+def test_whoever_waits_for_rows_that_are_erased_is_answered() -> None:
+    delivery = Delivery(waits=True)
+    delivery.database.down = GONE
+    with delivery.running():
+        stamp = delivery.add(block([1]))
+        delivery.wait_for_a_wait()
+        delivery.ask(stamp, urgent=False)
+        delivery.outbox.forget_person(bytes(app()[USER]))
+        delivery.deliverer.kick()
+        assert delivery.outcome().error is None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from appstatsd.collect.apps import USER
 from appstatsd.collect.rows import CELLS, EndSource, Rows
 from appstatsd.deliver.outbox import Outbox, Waiting
+from appstatsd.packed import unpack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -127,6 +129,16 @@ class OutboxAgainstModel(RuleBasedStateMachine):
             serial = data.draw(st.sampled_from(seen.serials.tolist()))
             _, rows = self.model.remove([serial], seen.as_of_stamp)
             assert plain(self.outbox.take_out(serial, seen.as_of_stamp)) == rows
+
+    @rule(user=st.sampled_from([1, 2]))
+    def forget_person(self, user: int) -> None:
+        gone = [h.serial for h in self.model.held if h.row.user == user]
+        user_id = bytes(app(1, user=user)[USER])
+        assert self.outbox.count_person(user_id) == len(gone)
+        assert self.outbox.forget_person(user_id) == len(gone)
+        self.model.held = [h for h in self.model.held if h.serial not in gone]
+        keys = unpack(*(self.outbox.to_arrays()[name] for name in ("apps", "app_ends")))
+        assert not any(key[USER] == user_id for key in keys)
 
     @rule()
     def read_back(self) -> None:

@@ -348,3 +348,24 @@ def test_a_suspect_that_turns_out_to_have_been_committed_is_forgotten() -> None:
     assert table.sent == [[1, 2, 3], [1], [2], [2, 3], [2], [3], [4], [1], [3]]
     assert table.landed == [2, 4, 3]
     assert [each for each, _ in table.quarantined] == [1]
+
+
+def test_a_suspect_that_was_erased_is_suspected_no_longer() -> None:
+    table = Table(bad={1}, batch_size=1)
+    table.outbox.add(block([1, 2], of=app(1)))
+    table.sifter.step()
+    assert table.outbox.forget_person(ident(1)) == 2
+    assert table.run() is None
+    assert table.sifter.idle()
+    assert table.sent == [[1]]
+
+
+def test_a_witness_that_was_erased_is_not_written_again() -> None:
+    table = Table(bad={2}, batch_size=1)
+    table.outbox.add(block([1], of=app(1)))
+    table.outbox.add(block([2], of=app(2)))
+    table.sifter.step()
+    assert table.landed == [1]
+    table.sifter.forget_witness()
+    assert isinstance(table.run(), OnlyRowRefused)
+    assert table.sent.count([1]) == 1

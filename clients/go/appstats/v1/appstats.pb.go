@@ -1610,6 +1610,171 @@ func (x *DropQuarantineResponse) GetUnknownIds() []uint64 {
 	return nil
 }
 
+// ForgetUserRequest names the person.
+type ForgetUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom to erase: a UUID, 16 bytes in network order, not nil. Required.
+	UserId []byte `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Erase nothing; one message says how much there is.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetUserRequest) Reset() {
+	*x = ForgetUserRequest{}
+	mi := &file_appstats_v1_appstats_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetUserRequest) ProtoMessage() {}
+
+func (x *ForgetUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_appstats_v1_appstats_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetUserRequest.ProtoReflect.Descriptor instead.
+func (*ForgetUserRequest) Descriptor() ([]byte, []int) {
+	return file_appstats_v1_appstats_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ForgetUserRequest) GetUserId() []byte {
+	if x != nil {
+		return x.UserId
+	}
+	return nil
+}
+
+func (x *ForgetUserRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ForgetUserResponse says how much was erased so far; with dry_run, how much there is.
+type ForgetUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sessions without an end.
+	LiveSessions uint64 `protobuf:"varint,1,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
+	// Sessions with an end that the daemon still remembered.
+	EndedSessions uint64 `protobuf:"varint,2,opt,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
+	// Groups of sessions, of which each makes one rolled-up row.
+	Groups uint64 `protobuf:"varint,3,opt,name=groups,proto3" json:"groups,omitempty"`
+	// Rows that waited for the database.
+	BacklogRows uint64 `protobuf:"varint,4,opt,name=backlog_rows,json=backlogRows,proto3" json:"backlog_rows,omitempty"`
+	// Rows in quarantine.
+	QuarantinedRows uint64 `protobuf:"varint,5,opt,name=quarantined_rows,json=quarantinedRows,proto3" json:"quarantined_rows,omitempty"`
+	// Rows in the database.
+	DatabaseRows uint64 `protobuf:"varint,6,opt,name=database_rows,json=databaseRows,proto3" json:"database_rows,omitempty"`
+	// Why rows may be left in the database; empty where there is nothing wrong. It ends the stream: call again later.
+	DatabaseError string `protobuf:"bytes,7,opt,name=database_error,json=databaseError,proto3" json:"database_error,omitempty"`
+	// Names of files in the state directory that may hold something of the person: they were set aside after damage, and
+	// only a person can say when they are not needed any more.
+	FilesSetAside []string `protobuf:"bytes,8,rep,name=files_set_aside,json=filesSetAside,proto3" json:"files_set_aside,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetUserResponse) Reset() {
+	*x = ForgetUserResponse{}
+	mi := &file_appstats_v1_appstats_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetUserResponse) ProtoMessage() {}
+
+func (x *ForgetUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_appstats_v1_appstats_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetUserResponse.ProtoReflect.Descriptor instead.
+func (*ForgetUserResponse) Descriptor() ([]byte, []int) {
+	return file_appstats_v1_appstats_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ForgetUserResponse) GetLiveSessions() uint64 {
+	if x != nil {
+		return x.LiveSessions
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetEndedSessions() uint64 {
+	if x != nil {
+		return x.EndedSessions
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetGroups() uint64 {
+	if x != nil {
+		return x.Groups
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetBacklogRows() uint64 {
+	if x != nil {
+		return x.BacklogRows
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetQuarantinedRows() uint64 {
+	if x != nil {
+		return x.QuarantinedRows
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetDatabaseRows() uint64 {
+	if x != nil {
+		return x.DatabaseRows
+	}
+	return 0
+}
+
+func (x *ForgetUserResponse) GetDatabaseError() string {
+	if x != nil {
+		return x.DatabaseError
+	}
+	return ""
+}
+
+func (x *ForgetUserResponse) GetFilesSetAside() []string {
+	if x != nil {
+		return x.FilesSetAside
+	}
+	return nil
+}
+
 var File_appstats_v1_appstats_proto protoreflect.FileDescriptor
 
 const file_appstats_v1_appstats_proto_rawDesc = "" +
@@ -1729,7 +1894,19 @@ const file_appstats_v1_appstats_proto_rawDesc = "" +
 	"\x16DropQuarantineResponse\x12!\n" +
 	"\frows_dropped\x18\x01 \x01(\x04R\vrowsDropped\x12\x1f\n" +
 	"\vunknown_ids\x18\x02 \x03(\x04R\n" +
-	"unknownIds*~\n" +
+	"unknownIds\"E\n" +
+	"\x11ForgetUserRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\fR\x06userId\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\xba\x02\n" +
+	"\x12ForgetUserResponse\x12#\n" +
+	"\rlive_sessions\x18\x01 \x01(\x04R\fliveSessions\x12%\n" +
+	"\x0eended_sessions\x18\x02 \x01(\x04R\rendedSessions\x12\x16\n" +
+	"\x06groups\x18\x03 \x01(\x04R\x06groups\x12!\n" +
+	"\fbacklog_rows\x18\x04 \x01(\x04R\vbacklogRows\x12)\n" +
+	"\x10quarantined_rows\x18\x05 \x01(\x04R\x0fquarantinedRows\x12#\n" +
+	"\rdatabase_rows\x18\x06 \x01(\x04R\fdatabaseRows\x12%\n" +
+	"\x0edatabase_error\x18\a \x01(\tR\rdatabaseError\x12&\n" +
+	"\x0ffiles_set_aside\x18\b \x03(\tR\rfilesSetAside*~\n" +
 	"\fAccessMethod\x12\x1d\n" +
 	"\x19ACCESS_METHOD_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ACCESS_METHOD_PATH\x10\x01\x12\x1b\n" +
@@ -1749,7 +1926,10 @@ const file_appstats_v1_appstats_proto_rawDesc = "" +
 	"\x11QuarantineService\x12Y\n" +
 	"\x0eListQuarantine\x12\".appstats.v1.ListQuarantineRequest\x1a#.appstats.v1.ListQuarantineResponse\x12\\\n" +
 	"\x0fRetryQuarantine\x12#.appstats.v1.RetryQuarantineRequest\x1a$.appstats.v1.RetryQuarantineResponse\x12Y\n" +
-	"\x0eDropQuarantine\x12\".appstats.v1.DropQuarantineRequest\x1a#.appstats.v1.DropQuarantineResponseBd\n" +
+	"\x0eDropQuarantine\x12\".appstats.v1.DropQuarantineRequest\x1a#.appstats.v1.DropQuarantineResponse2a\n" +
+	"\x0eErasureService\x12O\n" +
+	"\n" +
+	"ForgetUser\x12\x1e.appstats.v1.ForgetUserRequest\x1a\x1f.appstats.v1.ForgetUserResponse0\x01Bd\n" +
 	"\x0fio.appstatsd.v1B\rAppstatsProtoP\x01Z@github.com/appstatsd/appstatsd/clients/go/appstats/v1;appstatsv1b\x06proto3"
 
 var (
@@ -1765,7 +1945,7 @@ func file_appstats_v1_appstats_proto_rawDescGZIP() []byte {
 }
 
 var file_appstats_v1_appstats_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_appstats_v1_appstats_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_appstats_v1_appstats_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_appstats_v1_appstats_proto_goTypes = []any{
 	(AccessMethod)(0),               // 0: appstats.v1.AccessMethod
 	(RejectionReason)(0),            // 1: appstats.v1.RejectionReason
@@ -1787,6 +1967,8 @@ var file_appstats_v1_appstats_proto_goTypes = []any{
 	(*RetryQuarantineResponse)(nil), // 17: appstats.v1.RetryQuarantineResponse
 	(*DropQuarantineRequest)(nil),   // 18: appstats.v1.DropQuarantineRequest
 	(*DropQuarantineResponse)(nil),  // 19: appstats.v1.DropQuarantineResponse
+	(*ForgetUserRequest)(nil),       // 20: appstats.v1.ForgetUserRequest
+	(*ForgetUserResponse)(nil),      // 21: appstats.v1.ForgetUserResponse
 }
 var file_appstats_v1_appstats_proto_depIdxs = []int32{
 	0,  // 0: appstats.v1.SessionReport.access_method:type_name -> appstats.v1.AccessMethod
@@ -1805,14 +1987,16 @@ var file_appstats_v1_appstats_proto_depIdxs = []int32{
 	14, // 13: appstats.v1.QuarantineService.ListQuarantine:input_type -> appstats.v1.ListQuarantineRequest
 	16, // 14: appstats.v1.QuarantineService.RetryQuarantine:input_type -> appstats.v1.RetryQuarantineRequest
 	18, // 15: appstats.v1.QuarantineService.DropQuarantine:input_type -> appstats.v1.DropQuarantineRequest
-	6,  // 16: appstats.v1.SessionReportService.StreamReports:output_type -> appstats.v1.StreamReportsResponse
-	9,  // 17: appstats.v1.SessionReportService.Flush:output_type -> appstats.v1.FlushResponse
-	12, // 18: appstats.v1.SessionReportService.GetStatus:output_type -> appstats.v1.GetStatusResponse
-	15, // 19: appstats.v1.QuarantineService.ListQuarantine:output_type -> appstats.v1.ListQuarantineResponse
-	17, // 20: appstats.v1.QuarantineService.RetryQuarantine:output_type -> appstats.v1.RetryQuarantineResponse
-	19, // 21: appstats.v1.QuarantineService.DropQuarantine:output_type -> appstats.v1.DropQuarantineResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
+	20, // 16: appstats.v1.ErasureService.ForgetUser:input_type -> appstats.v1.ForgetUserRequest
+	6,  // 17: appstats.v1.SessionReportService.StreamReports:output_type -> appstats.v1.StreamReportsResponse
+	9,  // 18: appstats.v1.SessionReportService.Flush:output_type -> appstats.v1.FlushResponse
+	12, // 19: appstats.v1.SessionReportService.GetStatus:output_type -> appstats.v1.GetStatusResponse
+	15, // 20: appstats.v1.QuarantineService.ListQuarantine:output_type -> appstats.v1.ListQuarantineResponse
+	17, // 21: appstats.v1.QuarantineService.RetryQuarantine:output_type -> appstats.v1.RetryQuarantineResponse
+	19, // 22: appstats.v1.QuarantineService.DropQuarantine:output_type -> appstats.v1.DropQuarantineResponse
+	21, // 23: appstats.v1.ErasureService.ForgetUser:output_type -> appstats.v1.ForgetUserResponse
+	17, // [17:24] is the sub-list for method output_type
+	10, // [10:17] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1829,9 +2013,9 @@ func file_appstats_v1_appstats_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_appstats_v1_appstats_proto_rawDesc), len(file_appstats_v1_appstats_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_appstats_v1_appstats_proto_goTypes,
 		DependencyIndexes: file_appstats_v1_appstats_proto_depIdxs,

@@ -415,3 +415,128 @@ var QuarantineService_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "appstats/v1/appstats.proto",
 }
+
+const (
+	ErasureService_ForgetUser_FullMethodName = "/appstats.v1.ErasureService/ForgetUser"
+)
+
+// ErasureServiceClient is the client API for ErasureService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// ErasureService erases what is kept of a person, or shows how much that is. Served where Flush and GetStatus are.
+type ErasureServiceClient interface {
+	// ForgetUser erases a user_id: its sessions, groups, rows in the backlog and in quarantine, from memory and from the
+	// state directory, then its rows in the database. The first message comes when nothing of it is left in the state
+	// directory, the others as rows leave the database, the last one when there are none left.
+	//
+	// It is about what this daemon holds, and about what is there now: a client that reports a session of the user
+	// afterwards makes new rows, and other daemons hold what was reported to them.
+	//
+	// INVALID_ARGUMENT: user_id is not 16 bytes long, or nil.
+	ForgetUser(ctx context.Context, in *ForgetUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ForgetUserResponse], error)
+}
+
+type erasureServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewErasureServiceClient(cc grpc.ClientConnInterface) ErasureServiceClient {
+	return &erasureServiceClient{cc}
+}
+
+func (c *erasureServiceClient) ForgetUser(ctx context.Context, in *ForgetUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ForgetUserResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ErasureService_ServiceDesc.Streams[0], ErasureService_ForgetUser_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ForgetUserRequest, ForgetUserResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ErasureService_ForgetUserClient = grpc.ServerStreamingClient[ForgetUserResponse]
+
+// ErasureServiceServer is the server API for ErasureService service.
+// All implementations must embed UnimplementedErasureServiceServer
+// for forward compatibility.
+//
+// ErasureService erases what is kept of a person, or shows how much that is. Served where Flush and GetStatus are.
+type ErasureServiceServer interface {
+	// ForgetUser erases a user_id: its sessions, groups, rows in the backlog and in quarantine, from memory and from the
+	// state directory, then its rows in the database. The first message comes when nothing of it is left in the state
+	// directory, the others as rows leave the database, the last one when there are none left.
+	//
+	// It is about what this daemon holds, and about what is there now: a client that reports a session of the user
+	// afterwards makes new rows, and other daemons hold what was reported to them.
+	//
+	// INVALID_ARGUMENT: user_id is not 16 bytes long, or nil.
+	ForgetUser(*ForgetUserRequest, grpc.ServerStreamingServer[ForgetUserResponse]) error
+	mustEmbedUnimplementedErasureServiceServer()
+}
+
+// UnimplementedErasureServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedErasureServiceServer struct{}
+
+func (UnimplementedErasureServiceServer) ForgetUser(*ForgetUserRequest, grpc.ServerStreamingServer[ForgetUserResponse]) error {
+	return status.Error(codes.Unimplemented, "method ForgetUser not implemented")
+}
+func (UnimplementedErasureServiceServer) mustEmbedUnimplementedErasureServiceServer() {}
+func (UnimplementedErasureServiceServer) testEmbeddedByValue()                        {}
+
+// UnsafeErasureServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ErasureServiceServer will
+// result in compilation errors.
+type UnsafeErasureServiceServer interface {
+	mustEmbedUnimplementedErasureServiceServer()
+}
+
+func RegisterErasureServiceServer(s grpc.ServiceRegistrar, srv ErasureServiceServer) {
+	// If the following call panics, it indicates UnimplementedErasureServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ErasureService_ServiceDesc, srv)
+}
+
+func _ErasureService_ForgetUser_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ForgetUserRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ErasureServiceServer).ForgetUser(m, &grpc.GenericServerStream[ForgetUserRequest, ForgetUserResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ErasureService_ForgetUserServer = grpc.ServerStreamingServer[ForgetUserResponse]
+
+// ErasureService_ServiceDesc is the grpc.ServiceDesc for ErasureService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ErasureService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "appstats.v1.ErasureService",
+	HandlerType: (*ErasureServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ForgetUser",
+			Handler:       _ErasureService_ForgetUser_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "appstats/v1/appstats.proto",
+}

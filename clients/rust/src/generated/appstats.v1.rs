@@ -345,6 +345,45 @@ pub struct DropQuarantineResponse {
     #[prost(uint64, repeated, tag = "2")]
     pub unknown_ids: ::prost::alloc::vec::Vec<u64>,
 }
+/// ForgetUserRequest names the person.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetUserRequest {
+    /// Whom to erase: a UUID, 16 bytes in network order, not nil. Required.
+    #[prost(bytes = "vec", tag = "1")]
+    pub user_id: ::prost::alloc::vec::Vec<u8>,
+    /// Erase nothing; one message says how much there is.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// ForgetUserResponse says how much was erased so far; with dry_run, how much there is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetUserResponse {
+    /// Sessions without an end.
+    #[prost(uint64, tag = "1")]
+    pub live_sessions: u64,
+    /// Sessions with an end that the daemon still remembered.
+    #[prost(uint64, tag = "2")]
+    pub ended_sessions: u64,
+    /// Groups of sessions, of which each makes one rolled-up row.
+    #[prost(uint64, tag = "3")]
+    pub groups: u64,
+    /// Rows that waited for the database.
+    #[prost(uint64, tag = "4")]
+    pub backlog_rows: u64,
+    /// Rows in quarantine.
+    #[prost(uint64, tag = "5")]
+    pub quarantined_rows: u64,
+    /// Rows in the database.
+    #[prost(uint64, tag = "6")]
+    pub database_rows: u64,
+    /// Why rows may be left in the database; empty where there is nothing wrong. It ends the stream: call again later.
+    #[prost(string, tag = "7")]
+    pub database_error: ::prost::alloc::string::String,
+    /// Names of files in the state directory that may hold something of the person: they were set aside after damage, and
+    /// only a person can say when they are not needed any more.
+    #[prost(string, repeated, tag = "8")]
+    pub files_set_aside: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// AccessMethod is how a user reached an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1367,6 +1406,317 @@ pub mod quarantine_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "appstats.v1.QuarantineService";
     impl<T> tonic::server::NamedService for QuarantineServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod erasure_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// ErasureService erases what is kept of a person, or shows how much that is. Served where Flush and GetStatus are.
+    #[derive(Debug, Clone)]
+    pub struct ErasureServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ErasureServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ErasureServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ErasureServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// ForgetUser erases a user_id: its sessions, groups, rows in the backlog and in quarantine, from memory and from the
+        /// state directory, then its rows in the database. The first message comes when nothing of it is left in the state
+        /// directory, the others as rows leave the database, the last one when there are none left.
+        ///
+        /// It is about what this daemon holds, and about what is there now: a client that reports a session of the user
+        /// afterwards makes new rows, and other daemons hold what was reported to them.
+        ///
+        /// INVALID_ARGUMENT: user_id is not 16 bytes long, or nil.
+        pub async fn forget_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetUserRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ForgetUserResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/appstats.v1.ErasureService/ForgetUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("appstats.v1.ErasureService", "ForgetUser"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(test)]
+pub mod erasure_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ErasureServiceServer.
+    #[async_trait]
+    pub trait ErasureService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the ForgetUser method.
+        type ForgetUserStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ForgetUserResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// ForgetUser erases a user_id: its sessions, groups, rows in the backlog and in quarantine, from memory and from the
+        /// state directory, then its rows in the database. The first message comes when nothing of it is left in the state
+        /// directory, the others as rows leave the database, the last one when there are none left.
+        ///
+        /// It is about what this daemon holds, and about what is there now: a client that reports a session of the user
+        /// afterwards makes new rows, and other daemons hold what was reported to them.
+        ///
+        /// INVALID_ARGUMENT: user_id is not 16 bytes long, or nil.
+        async fn forget_user(
+            &self,
+            request: tonic::Request<super::ForgetUserRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ForgetUserStream>, tonic::Status>;
+    }
+    /// ErasureService erases what is kept of a person, or shows how much that is. Served where Flush and GetStatus are.
+    #[derive(Debug)]
+    pub struct ErasureServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ErasureServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ErasureServiceServer<T>
+    where
+        T: ErasureService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/appstats.v1.ErasureService/ForgetUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetUserSvc<T: ErasureService>(pub Arc<T>);
+                    impl<
+                        T: ErasureService,
+                    > tonic::server::ServerStreamingService<super::ForgetUserRequest>
+                    for ForgetUserSvc<T> {
+                        type Response = super::ForgetUserResponse;
+                        type ResponseStream = T::ForgetUserStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForgetUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ErasureService>::forget_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ErasureServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "appstats.v1.ErasureService";
+    impl<T> tonic::server::NamedService for ErasureServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -7,4 +7,6 @@ SELECT
         WHERE attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped
     ) AS columns,
     coalesce(obj_description(to_regclass(name), 'pg_class') LIKE 'Made by appstatsd migrate%', false) AS marked
-FROM unnest(ARRAY['workspace_app_stats', 'workspaces', 'appstatsd_usage', 'appstatsd_migrations']) AS name;
+FROM unnest(
+    ARRAY['workspace_app_stats', 'workspaces', 'appstatsd_usage', 'appstatsd_migrations', 'appstatsd_retention']
+) AS name;

@@ -278,3 +278,31 @@ class DropQuarantineResponse(_message.Message):
     rows_dropped: int
     unknown_ids: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, rows_dropped: _Optional[int] = ..., unknown_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ForgetUserRequest(_message.Message):
+    __slots__ = ("user_id", "dry_run")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    user_id: bytes
+    dry_run: bool
+    def __init__(self, user_id: _Optional[bytes] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ForgetUserResponse(_message.Message):
+    __slots__ = ("live_sessions", "ended_sessions", "groups", "backlog_rows", "quarantined_rows", "database_rows", "database_error", "files_set_aside")
+    LIVE_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_ROWS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    FILES_SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
+    live_sessions: int
+    ended_sessions: int
+    groups: int
+    backlog_rows: int
+    quarantined_rows: int
+    database_rows: int
+    database_error: str
+    files_set_aside: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, live_sessions: _Optional[int] = ..., ended_sessions: _Optional[int] = ..., groups: _Optional[int] = ..., backlog_rows: _Optional[int] = ..., quarantined_rows: _Optional[int] = ..., database_rows: _Optional[int] = ..., database_error: _Optional[str] = ..., files_set_aside: _Optional[_Iterable[str]] = ...) -> None: ...

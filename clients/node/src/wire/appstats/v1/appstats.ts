@@ -321,6 +321,37 @@ export interface DropQuarantineResponse {
   unknownIds: bigint[];
 }
 
+/** ForgetUserRequest names the person. */
+export interface ForgetUserRequest {
+  /** Whom to erase: a UUID, 16 bytes in network order, not nil. Required. */
+  userId: Buffer;
+  /** Erase nothing; one message says how much there is. */
+  dryRun: boolean;
+}
+
+/** ForgetUserResponse says how much was erased so far; with dry_run, how much there is. */
+export interface ForgetUserResponse {
+  /** Sessions without an end. */
+  liveSessions: bigint;
+  /** Sessions with an end that the daemon still remembered. */
+  endedSessions: bigint;
+  /** Groups of sessions, of which each makes one rolled-up row. */
+  groups: bigint;
+  /** Rows that waited for the database. */
+  backlogRows: bigint;
+  /** Rows in quarantine. */
+  quarantinedRows: bigint;
+  /** Rows in the database. */
+  databaseRows: bigint;
+  /** Why rows may be left in the database; empty where there is nothing wrong. It ends the stream: call again later. */
+  databaseError: string;
+  /**
+   * Names of files in the state directory that may hold something of the person: they were set aside after damage, and
+   * only a person can say when they are not needed any more.
+   */
+  filesSetAside: string[];
+}
+
 function createBaseSessionReport(): SessionReport {
   return {
     userId: Buffer.alloc(0),
@@ -2205,6 +2236,213 @@ export const DropQuarantineResponse: MessageFns<DropQuarantineResponse> = {
             }
 
             break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseForgetUserRequest(): ForgetUserRequest {
+  return { userId: Buffer.alloc(0), dryRun: false };
+}
+
+export const ForgetUserRequest: MessageFns<ForgetUserRequest> = {
+  encode(message: ForgetUserRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.userId.length !== 0) {
+      writer.uint32(10).bytes(message.userId);
+    }
+    if (message.dryRun !== false) {
+      writer.uint32(16).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetUserRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetUserRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.userId = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseForgetUserResponse(): ForgetUserResponse {
+  return {
+    liveSessions: 0n,
+    endedSessions: 0n,
+    groups: 0n,
+    backlogRows: 0n,
+    quarantinedRows: 0n,
+    databaseRows: 0n,
+    databaseError: "",
+    filesSetAside: [],
+  };
+}
+
+export const ForgetUserResponse: MessageFns<ForgetUserResponse> = {
+  encode(message: ForgetUserResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.liveSessions !== 0n) {
+      if (BigInt.asUintN(64, message.liveSessions) !== message.liveSessions) {
+        throw new globalThis.Error("value provided for field message.liveSessions of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.liveSessions);
+    }
+    if (message.endedSessions !== 0n) {
+      if (BigInt.asUintN(64, message.endedSessions) !== message.endedSessions) {
+        throw new globalThis.Error("value provided for field message.endedSessions of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.endedSessions);
+    }
+    if (message.groups !== 0n) {
+      if (BigInt.asUintN(64, message.groups) !== message.groups) {
+        throw new globalThis.Error("value provided for field message.groups of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.groups);
+    }
+    if (message.backlogRows !== 0n) {
+      if (BigInt.asUintN(64, message.backlogRows) !== message.backlogRows) {
+        throw new globalThis.Error("value provided for field message.backlogRows of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.backlogRows);
+    }
+    if (message.quarantinedRows !== 0n) {
+      if (BigInt.asUintN(64, message.quarantinedRows) !== message.quarantinedRows) {
+        throw new globalThis.Error("value provided for field message.quarantinedRows of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.quarantinedRows);
+    }
+    if (message.databaseRows !== 0n) {
+      if (BigInt.asUintN(64, message.databaseRows) !== message.databaseRows) {
+        throw new globalThis.Error("value provided for field message.databaseRows of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.databaseRows);
+    }
+    if (message.databaseError !== "") {
+      writer.uint32(58).string(message.databaseError);
+    }
+    for (const v of message.filesSetAside) {
+      writer.uint32(66).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetUserResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetUserResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.liveSessions = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.endedSessions = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.groups = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.backlogRows = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.quarantinedRows = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.databaseRows = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.databaseError = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.filesSetAside.push(reader.string());
+            continue;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {

@@ -116,6 +116,16 @@ public final class AppstatsProto extends com.google.protobuf.GeneratedFile {
   static final 
     com.google.protobuf.GeneratedMessage.FieldAccessorTable
       internal_static_appstats_v1_DropQuarantineResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_appstats_v1_ForgetUserRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_appstats_v1_ForgetUserRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_appstats_v1_ForgetUserResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessage.FieldAccessorTable
+      internal_static_appstats_v1_ForgetUserResponse_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -190,30 +200,39 @@ public final class AppstatsProto extends com.google.protobuf.GeneratedFile {
       "d\030\001 \001(\004\022\023\n\013unknown_ids\030\002 \003(\004\"1\n\025DropQuar" +
       "antineRequest\022\013\n\003ids\030\001 \003(\004\022\013\n\003all\030\002 \001(\010\"" +
       "C\n\026DropQuarantineResponse\022\024\n\014rows_droppe" +
-      "d\030\001 \001(\004\022\023\n\013unknown_ids\030\002 \003(\004*~\n\014AccessMe" +
-      "thod\022\035\n\031ACCESS_METHOD_UNSPECIFIED\020\000\022\026\n\022A" +
-      "CCESS_METHOD_PATH\020\001\022\033\n\027ACCESS_METHOD_SUB" +
-      "DOMAIN\020\002\022\032\n\026ACCESS_METHOD_TERMINAL\020\003*\355\001\n" +
-      "\017RejectionReason\022 \n\034REJECTION_REASON_UNS" +
-      "PECIFIED\020\000\022\037\n\033REJECTION_REASON_INVALID_I" +
-      "D\020\001\022*\n&REJECTION_REASON_INVALID_ACCESS_M" +
-      "ETHOD\020\002\022)\n%REJECTION_REASON_INVALID_SLUG" +
-      "_OR_PORT\020\003\022!\n\035REJECTION_REASON_INVALID_T" +
-      "IME\020\004\022\035\n\031REJECTION_REASON_CONFLICT\020\0052\376\001\n" +
-      "\024SessionReportService\022Z\n\rStreamReports\022!" +
-      ".appstats.v1.StreamReportsRequest\032\".apps" +
-      "tats.v1.StreamReportsResponse(\0010\001\022>\n\005Flu" +
-      "sh\022\031.appstats.v1.FlushRequest\032\032.appstats" +
-      ".v1.FlushResponse\022J\n\tGetStatus\022\035.appstat" +
-      "s.v1.GetStatusRequest\032\036.appstats.v1.GetS" +
-      "tatusResponse2\247\002\n\021QuarantineService\022Y\n\016L" +
-      "istQuarantine\022\".appstats.v1.ListQuaranti" +
-      "neRequest\032#.appstats.v1.ListQuarantineRe" +
-      "sponse\022\\\n\017RetryQuarantine\022#.appstats.v1." +
-      "RetryQuarantineRequest\032$.appstats.v1.Ret" +
-      "ryQuarantineResponse\022Y\n\016DropQuarantine\022\"" +
-      ".appstats.v1.DropQuarantineRequest\032#.app" +
-      "stats.v1.DropQuarantineResponseBd\n\017io.ap" +
+      "d\030\001 \001(\004\022\023\n\013unknown_ids\030\002 \003(\004\"5\n\021ForgetUs" +
+      "erRequest\022\017\n\007user_id\030\001 \001(\014\022\017\n\007dry_run\030\002 " +
+      "\001(\010\"\313\001\n\022ForgetUserResponse\022\025\n\rlive_sessi" +
+      "ons\030\001 \001(\004\022\026\n\016ended_sessions\030\002 \001(\004\022\016\n\006gro" +
+      "ups\030\003 \001(\004\022\024\n\014backlog_rows\030\004 \001(\004\022\030\n\020quara" +
+      "ntined_rows\030\005 \001(\004\022\025\n\rdatabase_rows\030\006 \001(\004" +
+      "\022\026\n\016database_error\030\007 \001(\t\022\027\n\017files_set_as" +
+      "ide\030\010 \003(\t*~\n\014AccessMethod\022\035\n\031ACCESS_METH" +
+      "OD_UNSPECIFIED\020\000\022\026\n\022ACCESS_METHOD_PATH\020\001" +
+      "\022\033\n\027ACCESS_METHOD_SUBDOMAIN\020\002\022\032\n\026ACCESS_" +
+      "METHOD_TERMINAL\020\003*\355\001\n\017RejectionReason\022 \n" +
+      "\034REJECTION_REASON_UNSPECIFIED\020\000\022\037\n\033REJEC" +
+      "TION_REASON_INVALID_ID\020\001\022*\n&REJECTION_RE" +
+      "ASON_INVALID_ACCESS_METHOD\020\002\022)\n%REJECTIO" +
+      "N_REASON_INVALID_SLUG_OR_PORT\020\003\022!\n\035REJEC" +
+      "TION_REASON_INVALID_TIME\020\004\022\035\n\031REJECTION_" +
+      "REASON_CONFLICT\020\0052\376\001\n\024SessionReportServi" +
+      "ce\022Z\n\rStreamReports\022!.appstats.v1.Stream" +
+      "ReportsRequest\032\".appstats.v1.StreamRepor" +
+      "tsResponse(\0010\001\022>\n\005Flush\022\031.appstats.v1.Fl" +
+      "ushRequest\032\032.appstats.v1.FlushResponse\022J" +
+      "\n\tGetStatus\022\035.appstats.v1.GetStatusReque" +
+      "st\032\036.appstats.v1.GetStatusResponse2\247\002\n\021Q" +
+      "uarantineService\022Y\n\016ListQuarantine\022\".app" +
+      "stats.v1.ListQuarantineRequest\032#.appstat" +
+      "s.v1.ListQuarantineResponse\022\\\n\017RetryQuar" +
+      "antine\022#.appstats.v1.RetryQuarantineRequ" +
+      "est\032$.appstats.v1.RetryQuarantineRespons" +
+      "e\022Y\n\016DropQuarantine\022\".appstats.v1.DropQu" +
+      "arantineRequest\032#.appstats.v1.DropQuaran" +
+      "tineResponse2a\n\016ErasureService\022O\n\nForget" +
+      "User\022\036.appstats.v1.ForgetUserRequest\032\037.a" +
+      "ppstats.v1.ForgetUserResponse0\001Bd\n\017io.ap" +
       "pstatsd.v1B\rAppstatsProtoP\001Z@github.com/" +
       "appstatsd/appstatsd/clients/go/appstats/" +
       "v1;appstatsv1b\006proto3"
@@ -330,6 +349,18 @@ public final class AppstatsProto extends com.google.protobuf.GeneratedFile {
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_appstats_v1_DropQuarantineResponse_descriptor,
         new java.lang.String[] { "RowsDropped", "UnknownIds", });
+    internal_static_appstats_v1_ForgetUserRequest_descriptor =
+      getDescriptor().getMessageType(18);
+    internal_static_appstats_v1_ForgetUserRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_appstats_v1_ForgetUserRequest_descriptor,
+        new java.lang.String[] { "UserId", "DryRun", });
+    internal_static_appstats_v1_ForgetUserResponse_descriptor =
+      getDescriptor().getMessageType(19);
+    internal_static_appstats_v1_ForgetUserResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessage.FieldAccessorTable(
+        internal_static_appstats_v1_ForgetUserResponse_descriptor,
+        new java.lang.String[] { "LiveSessions", "EndedSessions", "Groups", "BacklogRows", "QuarantinedRows", "DatabaseRows", "DatabaseError", "FilesSetAside", });
     descriptor.resolveAllFeaturesImmutable();
   }
 

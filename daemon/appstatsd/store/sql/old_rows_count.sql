@@ -1,0 +1,2 @@
+SELECT count(*)
+{old_rows};
