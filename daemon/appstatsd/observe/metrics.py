@@ -99,7 +99,7 @@ class Parts(Collector):
         page: StatusPage,
         deliverer: Callable[[], Figures],
         pool: Callable[[], dict[str, int]],
-        removed: Callable[[], int],
+        removed: Callable[[], int] = lambda: 0,
         skipped: Mapping[Enum, int] | None = None,
         tellers: Sequence[Teller] = (),
     ) -> None:

@@ -29,7 +29,15 @@ NAMES = {
     *("reports_accepted_total", "reports_rejected_total", "reports_duplicate_total"),
     *("reports_dropped_by_clients_total", "live_sessions", "groups", "sessions_abandoned_total", "clients"),
     *("connected_streams", "backlog_rows", "backlog_oldest_seconds", "quarantined_rows", "rows_written_total"),
-    *("rows_written_late_total", "flush_seconds", "ack_seconds", "journal_bytes", "journal_damaged", "database_up"),
+    *(
+        "rows_written_late_total",
+        "rows_removed_total",
+        "flush_seconds",
+        "ack_seconds",
+        "journal_bytes",
+        "journal_damaged",
+        "database_up",
+    ),
     *("database_errors_total", "pool_size", "build_info", "start_time_seconds"),
 }
 
@@ -69,6 +77,7 @@ def scraped() -> Iterator[Scraped]:
         lambda ledger: wire.GetStatusResponse(version="1.2.3", started_at_unix_nano=5_000_000_000),
         lambda: figures,
         lambda: {"pool_size": 1, "requests_waiting": 0, "requests_wait_ms": 1, "connections_errors": 2},
+        removed=lambda: 7,
     )
     scraped.metrics.serve(scraped.address, parts)
     yield scraped
