@@ -8,18 +8,21 @@ the first byte to the committed row, is measured by itself.
 
 from __future__ import annotations
 
+import subprocess
 from collections import defaultdict
 from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.bench.figures import ratio
-from tests.bench.servers import Bench, Server, cpu_seconds
+from tests.bench.servers import CLIENT_CORE, PATIENCE_SECONDS, PROGRAMS, Bench, Server, cpu_seconds, on_core
 
 PART = "a"
 KINDS = ("memory", "journal", "Go", "echo")
 STREAMS = 8
 """Those that the targets speak of."""
 APPS = 100
+MOST_A_BATCH = 1_000
+"""Of a client with its limits as they come."""
 LONG = 0.2
 """Part of the sessions of the whole job that outlast the window, and so are rows of their own."""
 
@@ -34,6 +37,7 @@ def measure(bench: Bench) -> None:
                 _round(bench, server, kind, taken)
     _report(bench, taken)
     _whole_job(bench)
+    _batches_of_a_client(bench)
 
 
 def _server(bench: Bench, kind: str) -> AbstractContextManager[Server]:
@@ -46,11 +50,12 @@ def _server(bench: Bench, kind: str) -> AbstractContextManager[Server]:
 
 def _round(bench: Bench, server: Server, kind: str, taken: Taken) -> None:
     for batch, reports in bench.sizes.reports.items():
-        shape = {"batch": batch, "reports": reports, "held": max(20, batch), "apps": APPS}
+        shape = {"batch": batch, "held": max(20, batch), "apps": APPS}
         for streams in bench.sizes.streams:
-            taken[kind, streams, batch].append(bench.load(server, streams=streams, **shape))
+            enough = reports if streams == STREAMS else reports // 2
+            taken[kind, streams, batch].append(bench.load(server, streams=streams, reports=enough, **shape))
         if kind == "Go" and batch >= 100:
-            said = bench.load(server, streams=STREAMS, as_reports=True, **shape)
+            said = bench.load(server, streams=STREAMS, reports=reports, as_reports=True, **shape)
             taken["Go, reports", STREAMS, batch].append(said)
 
 
@@ -110,8 +115,28 @@ def _job(bench: Bench, kind: str) -> float:
         with served as server:
             before = cpu_seconds(server.pid)
             with bench.loading(server, streams=STREAMS, reports=bench.sizes.job_reports, apps=APPS, long=LONG) as said:
-                server.caller.flush()
+                server.flush()
                 return (cpu_seconds(server.pid) - before) / said["sessions"] * 1e6
+
+
+def _batches_of_a_client(bench: Bench) -> None:
+    """How many reports a batch has in practice, from a busy proxy with the Go client as it comes."""
+    sent, offered = [], []
+    for _ in range(bench.sizes.runs):
+        with bench.daemon() as server:
+            command = [
+                str(PROGRAMS / "proxy"),
+                f"-target=unix:{server.socket}",
+                f"-seconds={bench.sizes.proxy_seconds}",
+            ]
+            with on_core(CLIENT_CORE):
+                subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+            status = server.caller.status()
+            sent.append(status.reports_accepted / sum(client.acked_sequence for client in status.clients))
+            offered.append(float(MOST_A_BATCH))
+    name = "a batch of the Go client, 5,000 sessions begun a second"
+    share = bench.results.add(PART, name, "reports", sent, most=offered).ratio("most")
+    bench.results.at_least(PART, "reports a batch of a busy proxy's client, of 1,000", share, 0.9)
 
 
 def _rotated(kinds: tuple[str, ...], turn: int) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def _beside_flushes(bench: Bench, server: Server, rate: float) -> tuple[list[flo
     enough = threading.Event()
     spans: list[tuple[int, int, int]] = []
     with bench.folder() as folder, bench.loading(server, streams=8, batch=100, **sessions):
-        server.caller.flush()
+        server.flush()
         file = folder / "latencies"
         # Far more than will be sent: it is told to stop by the end of its standard input.
         options = {"rate": rate, "reports": int(rate * 600), "until_closed": True, "latencies": file}
@@ -109,7 +109,7 @@ def _beside_flushes(bench: Bench, server: Server, rate: float) -> tuple[list[flo
                 begin = time.time_ns()
                 enough.wait(between)
                 flush = time.time_ns()
-                server.caller.flush()
+                server.flush()
                 spans.append((begin, flush, time.time_ns()))
             assert load.stdin is not None
             load.stdin.close()

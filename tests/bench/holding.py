@@ -72,7 +72,7 @@ def _full(bench: Bench, server: Server, apps: int) -> Iterator[float]:
 def _bytes_a_row(server: Server) -> float:
     full = resident_bytes(server.pid)
     with suppress(grpc.RpcError):
-        server.caller.flush()
+        server.flush()
     rows = server.caller.status().backlog_rows
     assert rows, "no row waits for the database"
     return (resident_bytes(server.pid) - full) / rows

@@ -40,7 +40,7 @@ def build_programs() -> None:
     """Build what is written in Go."""
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     subprocess.run(
-        ["go", "build", "-o", f"{PROGRAMS}/", "./server", "./load", "./flush"],
+        ["go", "build", "-o", f"{PROGRAMS}/", "./server", "./load", "./flush", "./proxy"],
         cwd=Path(__file__).with_name("go_reference"),
         check=True,
     )
@@ -84,6 +84,10 @@ class Server:
     def caller(self) -> Caller:
         return Caller(UnixAddress(self.socket).target)
 
+    def flush(self) -> int:
+        """Flush now; how many rows were written. What that takes is measured, so it may take long."""
+        return self.caller.flush(seconds=PATIENCE_SECONDS).rows_written
+
 
 class Bench:
     """Where the parts get servers from, and where they put their figures."""
@@ -119,7 +123,8 @@ class Bench:
         self, folder: Path, *flags: str, url: str = NOWHERE, core: int | None = SERVER_CORE, interval: str = NEVER
     ) -> Iterator[DaemonProcess]:
         """Its process, for whoever wants more of it."""
-        process = DaemonProcess(folder, url, f"--report-interval={interval}", "--log-level=error", *flags)
+        ours = (f"--report-interval={interval}", f"--flush-timeout={PATIENCE_SECONDS:.0f}s", "--log-level=error")
+        process = DaemonProcess(folder, url, *ours, *flags)
         try:
             with on_core(core):
                 process.start()

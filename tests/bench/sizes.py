@@ -15,6 +15,8 @@ class Sizes:
     streams: tuple[int, ...]
     job_reports: int
     """Reports of the whole job, from the first byte to the committed row."""
+    proxy_seconds: float
+    """How long sessions begin at a busy proxy."""
     rows: int
     """Rows of one flush that goes to the database."""
     held: tuple[int, ...]
@@ -32,13 +34,14 @@ class Sizes:
 
 FULL = Sizes(
     runs=5,
-    reports={1: 8_000, 10: 40_000, 100: 160_000, 1_000: 512_000},
+    reports={1: 6_000, 10: 40_000, 100: 160_000, 1_000: 512_000},
     streams=(1, 8, 64),
     job_reports=256_000,
+    proxy_seconds=2.0,
     rows=50_000,
     held=(1_000, 10_000, 100_000, 1_000_000),
     resident=1_000_000,
-    pace_seconds=1.2,
+    pace_seconds=1.0,
     flushed_while_paced=100_000,
     recovered=1_000_000,
     idle_seconds=30,
@@ -49,6 +52,7 @@ QUICK = Sizes(
     reports={1: 2_000, 10: 10_000, 100: 40_000, 1_000: 128_000},
     streams=(8,),
     job_reports=64_000,
+    proxy_seconds=1.0,
     rows=10_000,
     held=(1_000, 100_000),
     resident=100_000,
@@ -63,6 +67,7 @@ TINY = Sizes(
     reports={1: 16, 10: 80, 100: 800, 1_000: 8_000},
     streams=(8,),
     job_reports=8_000,
+    proxy_seconds=0.2,
     rows=800,
     held=(1_000,),
     resident=8_000,
