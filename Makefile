@@ -121,6 +121,10 @@ demo: setup ## Daemon, PostgreSQL, proxy and app, with real traffic for 20 s; th
 conformance: setup ## Run every client through every scenario against the real daemon, and print the table
 	$(PYTEST) $(PYTEST_FLAGS) -n 2 --dist worksteal tests/conformance
 
+.PHONY: soak
+soak: setup ## Look for what clients leave behind, in 1,000,000 sessions and 100 reconnects of each language
+	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.conformance.soak
+
 .PHONY: bench-clients
 bench-clients: setup ## What begin and end of a session cost in each language, beside one empty unary gRPC call
 	@PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.conformance.bench

@@ -72,11 +72,15 @@ class Command:
             self._answers.put(line)
         self._answers.put(None)
 
-    def tell(self, do: str, **more: Any) -> Json:
-        """One instruction; its answer."""
-        return self.tell_all([{"do": do, **more}])[0]
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
-    def tell_all(self, instructions: Iterable[Json]) -> list[Json]:
+    def tell(self, do: str, patience_seconds: float = PATIENCE_SECONDS, **more: Any) -> Json:
+        """One instruction; its answer."""
+        return self.tell_all([{"do": do, **more}], patience_seconds)[0]
+
+    def tell_all(self, instructions: Iterable[Json], patience_seconds: float = PATIENCE_SECONDS) -> list[Json]:
         """Many instructions, without waiting for answers in between. None of them may be refused."""
         assert self._process.stdin
         count = 0
@@ -84,16 +88,16 @@ class Command:
             self._process.stdin.write(json.dumps(instruction, ensure_ascii=False) + "\n")
             count += 1
         self._process.stdin.flush()
-        answers = [self._answer() for _ in range(count)]
+        answers = [self._answer(patience_seconds) for _ in range(count)]
         errors = [answer["error"] for answer in answers if "error" in answer]
         assert not errors, f"the command refused: {errors[0]}"
         return answers
 
-    def _answer(self) -> Json:
+    def _answer(self, patience_seconds: float) -> Json:
         try:
-            line = self._answers.get(timeout=PATIENCE_SECONDS)
+            line = self._answers.get(timeout=patience_seconds)
         except queue.Empty:
-            raise AssertionError(f"no answer within {PATIENCE_SECONDS} s; {self.said()}") from None
+            raise AssertionError(f"no answer within {patience_seconds} s; {self.said()}") from None
         assert line is not None, f"the command has ended; {self.said()}"
         answer: Json = json.loads(line)
         return answer
