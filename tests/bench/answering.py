@@ -103,7 +103,7 @@ def _beside_flushes(bench: Bench, server: Server, rate: float) -> tuple[list[flo
         server.flush()
         file = folder / "latencies"
         # Far more than will be sent: it is told to stop by the end of its standard input.
-        options = {"rate": rate, "reports": int(rate * 600), "until_closed": True, "latencies": file}
+        options = {"rate": rate, "reports": int(rate * 600), "seconds": 600, "until_closed": True, "latencies": file}
         with bench.started_load(server, **SHAPE, **options) as load:
             for _ in range(bench.sizes.runs):
                 begin = time.time_ns()
@@ -124,9 +124,9 @@ def _samples(file: Path) -> Samples:
 
 
 def _within(samples: Samples, begin: int, end: int) -> Samples:
-    """Those sent, or due, within the span: one that waits for the end of a flush belongs to it."""
-    sent = samples[:, 0] - samples[:, 1]
-    return samples[(sent >= begin) & (sent < end)]
+    """Those that were under way at some moment of the span."""
+    acknowledged, took = samples[:, 0], samples[:, 1]
+    return samples[(acknowledged >= begin) & (acknowledged - took < end)]
 
 
 def _milliseconds(samples: Samples, quantile: float) -> float:

@@ -87,7 +87,10 @@ func run(o options) error {
 			return err
 		}
 	}
-	ended, end := context.WithTimeout(ctx, time.Duration(o.seconds*float64(time.Second)))
+	const patience = 30 * time.Second
+	allowed := time.Duration(o.seconds * float64(time.Second))
+	givingUp := time.AfterFunc(allowed+patience, func() { log.Fatal("not everything was acknowledged in time") })
+	ended, end := context.WithTimeout(ctx, allowed)
 	defer end()
 	if !o.live {
 		if _, err := sendAll(ended, streams, (o.held+o.batch-1)/o.batch, 0); err != nil {
@@ -114,6 +117,7 @@ func run(o options) error {
 		return err
 	}
 	took := time.Since(began).Seconds()
+	givingUp.Stop()
 	server, client = processCPU(o.pid)-server, processCPU(os.Getpid())-client
 
 	var samples []sample
