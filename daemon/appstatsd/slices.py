@@ -112,7 +112,7 @@ def slice_columns(serialized: bytes) -> Slices | None:
     except ValueError:  # a column is missing, or in parts
         return None
     count, rest = divmod(len(session_ids), _ID_BYTES)
-    if rest or not len(started) == len(ended) == _TIME_BYTES * count:
+    if rest or not count or not len(started) == len(ended) == _TIME_BYTES * count:
         return None
     apps, counts = _numbers(app, count), _numbers(requests, count)
     if apps is None or counts is None:
