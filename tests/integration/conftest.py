@@ -22,6 +22,20 @@ PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 @pytest.fixture
 def pooled_url(postgres_url: str, tmp_path: Path) -> Iterator[str]:
     """The test's database through a PgBouncer with two sessions for all clients."""
+    with pooled(postgres_url, tmp_path) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def pooled(postgres_url: str, tmp_path: Path, *more: str, ready: str = "") -> Iterator[str]:
+    """A database through a PgBouncer with two sessions for all clients.
+
+    Args:
+        postgres_url: The database.
+        tmp_path: Where its settings lie.
+        more: Lines that its settings have besides.
+        ready: Parameters with which it can be connected to.
+    """
     if PGBOUNCER is None:
         pytest.skip("needs pgbouncer (Debian package pgbouncer)")
     target = conninfo_to_dict(postgres_url)
@@ -41,6 +55,7 @@ auth_file = {tmp_path / "users.txt"}
 pool_mode = transaction
 default_pool_size = 2
 """
+        + "\n".join(more)
     )
     process = subprocess.Popen(
         launch.command(Path(PGBOUNCER), [str(settings)], death_signal=signal.SIGKILL, account=launch.account()),
@@ -50,7 +65,7 @@ default_pool_size = 2
     )
     try:
         url = f"postgresql://postgres@127.0.0.1:{port}/{target['dbname']}"
-        wait_until_it_answers(url, process)
+        wait_until_it_answers(f"{url}{ready}", process)
         yield url
     finally:
         process.kill()

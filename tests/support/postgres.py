@@ -115,7 +115,7 @@ class PostgresServer:
         assert process.stderr is not None
         for line in process.stderr:
             self.log.append(line.rstrip())
-            if "database system is ready to accept connections" in line:
+            if "database system is ready to accept" in line:  # connections, or read-only ones on a standby
                 self._up = True
                 self._ready.set()
         self._ready.set()  # the end of the stream: every process of the server is gone
