@@ -110,7 +110,7 @@ def _whole_job(bench: Bench) -> None:
 
 def _job(bench: Bench, kind: str) -> float:
     """Microseconds of the server's CPU for each session of steady traffic, its row committed."""
-    with bench.database() as url:
+    with bench.database(CLIENT_CORE) as url:
         served = bench.go(url) if kind == "Go" else bench.daemon(f"--durability={kind}", url=url)
         with served as server:
             before = cpu_seconds(server.pid)

@@ -2,8 +2,8 @@
 
 The pace is a part of the throughput that the daemon reaches in this run, the same for the plain Go server and the empty
 echo. A batch is timed from when it was due, so that one that had to wait is not let off. During the flushes half of the
-throughput is offered, while a hundred thousand long live sessions are written to the database again and again; what was
-acknowledged within them is told from what was before.
+throughput is offered, while a hundred thousand long live sessions are written again and again to a database on the load's
+core; batches that were under way in a flush are told from those before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.bench.figures import ratio
-from tests.bench.servers import Bench, Server
+from tests.bench.servers import CLIENT_CORE, Bench, Server
 
 PART = "e"
 KINDS = ("daemon", "Go", "echo")
@@ -76,7 +76,7 @@ def _while_flushing(bench: Bench, found: float) -> None:
     quiet: dict[str, list[float]] = {}
     flushing: dict[str, list[float]] = {}
     for kind in ("daemon", "Go"):
-        with bench.database() as url, bench.daemon(url=url) if kind == "daemon" else bench.go(url) as server:
+        with bench.database(CLIENT_CORE) as url, bench.daemon(url=url) if kind == "daemon" else bench.go(url) as server:
             quiet[kind], flushing[kind] = _beside_flushes(bench, server, found * PACE_WHILE_FLUSHING)
     rows = bench.sizes.flushed_while_paced
     says = f"acknowledged at {PACE_WHILE_FLUSHING:.0%}, p99"

@@ -150,11 +150,13 @@ class Bench:
             yield Server(folder / "a.sock", pid, echo=True)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a new database with the project's tables, on the bench's own PostgreSQL."""
+    def database(self, core: int | None = None) -> Iterator[str]:
+        """The URL of a new database with the project's tables, on the bench's own PostgreSQL, which runs on this core."""
         if self._postgres is None:
             self._postgres = PostgresServer(self._folder / "data", make_template(self._folder))
             self._postgres.start("-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "autovacuum=off")
+        # A backend runs where the postmaster runs when it connects.
+        os.sched_setaffinity(self._postgres.pid, _CORES if core is None else {core})
         name = self._postgres.create_database()
         try:
             url = self._postgres.url(name)
