@@ -90,7 +90,7 @@ class Settings:
             "admin-listen",
             ListenAddress(),
             None,
-            "Where status, flush, quarantine and reflection are served, instead of on --listen.",
+            "Where status, flush, quarantine, forget and reflection are served, instead of on --listen.",
         ),
     ]
     socket_mode: Annotated[int, Setting("socket-mode", FileMode(), "0660", "Permissions of unix sockets.")]
