@@ -126,12 +126,12 @@ class Traffic:
 
         return Open(self._upstream, go())
 
-    def open_terminal(self, first: bytes = b"ping", listener: str = "terminal") -> Open:
-        """A connection over which bytes have come back."""
+    def open_terminal(self, first: bytes = b"ping", behind_proxy: bytes = b"") -> Open:
+        """A connection over which its first bytes have come back; `behind_proxy` is what a proxy in front says before."""
 
         async def go() -> Callable[[], Awaitable[None]]:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._ports()[listener])
-            writer.write(first)
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._ports()["terminal"])
+            writer.write(behind_proxy + first)
             assert await reader.readexactly(len(first)) == first
 
             async def close() -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,10 +23,17 @@ _HURRY: Final = {
 }
 
 
-def configuration(name: str, replacements: Mapping[str, str]) -> str:
-    """A file of the docs, with its addresses and intervals replaced. Each that is named has to stand there."""
+def configuration(name: str, http_port: int, tcp_port: int, daemon: Path, listen: tuple[int, int] = (0, 0)) -> str:
+    """A file of the docs, with its addresses and intervals replaced: servers behind it, the daemon, its own ports."""
     text = (DOCS / name).read_text()
-    for old, new in {**replacements, **_HURRY}.items():
+    addresses = {
+        "port_value: 8080": f"port_value: {listen[0]}",
+        "port_value: 2222": f"port_value: {listen[1]}",
+        "port_value: 3000": f"port_value: {http_port}",
+        "port_value: 22}": f"port_value: {tcp_port}}}",
+        "/run/appstatsd/appstatsd.sock": str(daemon),
+    }
+    for old, new in {**addresses, **_HURRY}.items():
         assert old in text, f"{old!r} is not in docs/envoy/{name}"
         text = text.replace(old, new)
     return text

@@ -44,18 +44,13 @@ class Site:
         self.envoys: list[Envoy] = []
         self.traffic = Traffic(upstream, lambda: self.envoys[-1].ports)
 
-    def envoy(self, *flags: str, ports: tuple[int, int] = (0, 0), name: str = "envoy.yaml") -> Envoy:
+    def envoy(self, *flags: str, ports: tuple[int, int] = (0, 0)) -> Envoy:
         """An Envoy that does not run yet; the traffic goes to the last one."""
-        replacements = {
-            "port_value: 8080": f"port_value: {ports[0]}",
-            "port_value: 2222": f"port_value: {ports[1]}",
-            "port_value: 3000": f"port_value: {self.upstream.http_port}",
-            "port_value: 22}": f"port_value: {self.upstream.tcp_port}}}",
-            "/run/appstatsd/appstatsd.sock": str(self.daemon.socket),
-        }
+        upstream = self.upstream
+        text = configuration("envoy.yaml", upstream.http_port, upstream.tcp_port, self.daemon.socket, ports)
         folder = self.folder / f"e{len(self.envoys)}"
         folder.mkdir()
-        self.envoys.append(Envoy(folder, configuration(name, replacements), *flags))
+        self.envoys.append(Envoy(folder, text, *flags))
         return self.envoys[-1]
 
     def run(self) -> None:
