@@ -34,6 +34,7 @@ class Upstream:
     async def _start(self) -> tuple[int, int]:
         app = web.Application()
         app.router.add_route("*", "/page", _page)
+        app.router.add_get("/status/{status}", _status)
         app.router.add_get("/socket", _echo_messages)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
@@ -57,6 +58,10 @@ async def _page(request: web.Request) -> web.Response:
         # What a client of gRPC takes for an answer, though one without a message.
         return web.Response(headers={"content-type": "application/grpc", "grpc-status": "5", "grpc-message": "a page"})
     return web.Response(text="a page")
+
+
+async def _status(request: web.Request) -> web.Response:
+    return web.Response(status=int(request.match_info["status"]), headers={"location": "/page"})
 
 
 async def _echo_messages(request: web.Request) -> web.WebSocketResponse:
@@ -83,20 +88,22 @@ class Traffic:
         self._upstream = upstream
         self._ports = ports
 
-    def get(self, host: str, count: int = 1, **headers: str) -> None:
-        """So many requests over HTTP/1.1, a few at once."""
+    def get(self, host: str, count: int = 1, status: int = 200, **headers: str) -> None:
+        """So many requests over HTTP/1.1, a few at once, which are answered with this status."""
 
         async def go() -> None:
+            path = "/page" if status == 200 else f"/status/{status}"
             async with aiohttp.ClientSession(self._url("http"), connector=aiohttp.TCPConnector(limit=4)) as session:
-                await asyncio.gather(*(self._get(session, host, headers) for _ in range(count)))
+                answers = await asyncio.gather(*(self._get(session, path, host, headers) for _ in range(count)))
+            assert answers == [status] * count
 
         self._upstream.run(go())
 
-    async def _get(self, session: aiohttp.ClientSession, host: str, headers: dict[str, str]) -> None:
+    async def _get(self, session: aiohttp.ClientSession, path: str, host: str, headers: dict[str, str]) -> int:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
-        async with session.get("/page", headers={"host": host, **named}) as answer:
-            assert answer.status == 200, answer
+        async with session.get(path, headers={"host": host, **named}, allow_redirects=False) as answer:
             await answer.read()
+            return answer.status
 
     def get_http_2(self, host: str, count: int = 1, **headers: str) -> None:
         """So many requests over one connection of HTTP/2, all at once: by a client of gRPC."""

@@ -168,6 +168,18 @@ def test_every_request_over_http_1_and_http_2_is_a_short_session(site: Site) -> 
     assert site.daemon.status().live_sessions == 0
 
 
+def test_redirects_refusals_and_what_is_not_there_are_no_sessions_and_other_answers_are(site: Site) -> None:
+    for status in (301, 302, 303, 307, 308, 401, 403, 404, 502, 503, 504):
+        site.traffic.get(HOST.format("bob"), status=status)
+    answered = (201, 206, 304, 400, 409, 422, 500)
+    for status in answered:
+        site.traffic.get(HOST.format("alice"), status=status)
+    site.told(len(answered))
+    site.flush()
+    assert sum(row.sessions for row in rows(site.url).values()) == len(answered)
+    assert sum(row.sessions for row in site.rows_of("alice")) == len(answered)
+
+
 def test_a_websocket_is_live_for_minutes_and_then_has_its_end(site: Site) -> None:
     socket = site.traffic.open_socket(HOST.format("alice"))
     site.lives(1)
