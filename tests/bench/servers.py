@@ -37,7 +37,8 @@ SERVER_CORE, CLIENT_CORE = _CORES[0], _CORES[-1]
 
 
 def build_programs() -> None:
-    """Build what is written in Go."""
+    """Build what is written in Go, and compile the daemon's modules, as a package has them."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "daemon/appstatsd")], check=True)
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["go", "build", "-o", f"{PROGRAMS}/", "./server", "./load", "./flush", "./proxy"],
