@@ -21,6 +21,7 @@ from appstatsd.cli.check_config import check_config
 from appstatsd.cli.demo import demo
 from appstatsd.cli.flush import flush
 from appstatsd.cli.forget import forget
+from appstatsd.cli.import_logs import import_logs
 from appstatsd.cli.journal import journal
 from appstatsd.cli.migrate import migrate
 from appstatsd.cli.prune import prune
@@ -51,7 +52,7 @@ def cli() -> None:
 
 
 _COMMANDS: Final = (
-    *(serve, migrate, status, flush, quarantine, journal, who, usage),
+    *(serve, migrate, status, flush, quarantine, journal, who, usage, import_logs),
     *(prune, forget, check_config, demo, version),
 )
 for _command in _COMMANDS:

@@ -1,0 +1,1 @@
+"""Rows out of access-log files, for the time before there was a daemon."""
