@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 
+import pytest
 
-def test_the_demo_shows_rows_that_add_up_to_the_traffic_and_a_healthy_status() -> None:
+
+@pytest.mark.parametrize(("proxy", "said"), [("--envoy", "a stock Envoy"), ("--no-envoy", "a proxy in front")])
+def test_the_demo_shows_rows_that_add_up_to_the_traffic_and_a_healthy_status(proxy: str, said: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "appstatsd", "demo", "--seconds", "3"],
+        [sys.executable, "-m", "appstatsd", "demo", "--seconds", "3", proxy],
         capture_output=True,
         text=True,
         timeout=240,
@@ -24,3 +27,5 @@ def test_the_demo_shows_rows_that_add_up_to_the_traffic_and_a_healthy_status() -
     sessions = [int(line.split()[-2]) for line in lines[begin:end]]
     assert sum(sessions) == done["pages"] + done["websockets"]
     assert "all is well" in ran.stdout
+    assert said in ran.stdout
+    assert "use by user" in ran.stdout

@@ -1,7 +1,8 @@
 """`appstatsd demo`: see traffic become rows, on one machine, in half a minute.
 
-Nothing is made up: a daemon with its embedded PostgreSQL, the example proxy and an app behind it run as processes of
-their own in a folder that goes with them, and real HTTP and WebSocket traffic goes through the proxy.
+Nothing is made up: a daemon with its embedded PostgreSQL, a proxy and an app behind it run as processes of their own in
+a folder that goes with them, and real HTTP and WebSocket traffic goes through the proxy. That is a stock Envoy where its
+wheel is installed, else the example in Python.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from appstatsd.cli import exits
+from appstatsd.cli import demo_envoy, exits
 from appstatsd.cli.exits import Failed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _EXAMPLES: Final = Path(__file__).parents[3] / "clients" / "python" / "examples"
+_ENVOY: Final = _EXAMPLES / "envoy"
 _CLIENT: Final = _EXAMPLES.parent
 _STOP_SECONDS: Final = 30
 _SHOWN_ROWS: Final = 40
@@ -36,7 +38,12 @@ FROM workspace_app_stats ORDER BY session_started_at, user_id, workspace_id, acc
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="How long traffic runs.")
-def demo(seconds: float) -> int:
+@click.option(
+    "--envoy/--no-envoy",
+    default=None,
+    help="Whether the proxy is Envoy or the example in Python. Default: Envoy where it is installed.",
+)
+def demo(seconds: float, envoy: bool | None) -> int:
     """Run a daemon, a database, a proxy, an app and traffic, and show the rows.
 
     Needs a checkout of the project, with `make setup` done; `make demo` does both.
@@ -45,6 +52,7 @@ def demo(seconds: float) -> int:
         raise Failed("the demo needs the example proxy, which is not installed: clone the project and run `make demo`")
     from rich.console import Console
 
+    with_envoy = demo_envoy.BINARY.exists() if envoy is None else envoy
     console = Console()
     with tempfile.TemporaryDirectory(prefix="appstatsd-demo-") as folder, contextlib.ExitStack() as running:
         socket = f"unix:{folder}/appstatsd.sock"
@@ -59,21 +67,34 @@ def demo(seconds: float) -> int:
             f"--listen={socket}",
             f"--state-dir={folder}/state",
             *timing,
+            *((f"--config={_ENVOY / 'appstatsd.toml'}",) if with_envoy else ()),
         )
         running.enter_context(_process(*serve, announces="ready"))
-        console.print("[bold]2[/] an app, and a reverse proxy in front of it that reports")
-        upstream = running.enter_context(_example("upstream", "--listen=127.0.0.1:0"))
-        proxy = running.enter_context(
-            _example("reverse_proxy", "--listen=127.0.0.1:0", f"--upstream={upstream}", f"--appstatsd={socket}")
+        what = (
+            "a stock Envoy in front of it that tells its access log" if with_envoy else "a proxy in front that reports"
         )
+        console.print(f"[bold]2[/] an app, and {what}")
+        upstream = running.enter_context(_example("upstream", "--listen=127.0.0.1:0"))
+        if with_envoy:
+            path = Path(folder)
+            proxy = running.enter_context(
+                demo_envoy.envoy(_ENVOY / "envoy.yaml", path, upstream, path / "appstatsd.sock")
+            )
+        else:
+            proxy = running.enter_context(
+                _example("reverse_proxy", "--listen=127.0.0.1:0", f"--upstream={upstream}", f"--appstatsd={socket}")
+            )
         console.print(f"[bold]3[/] users browse and open WebSockets through {proxy} for {seconds:g} s")
         done = _drive(console, proxy, seconds)
         console.print(f"  they did: {done}", soft_wrap=True)
         console.print("[bold]4[/] what stands in workspace_app_stats")
+        _wait_until_told(socket)
         _ask("flush", socket)
         _show_rows(console, _database_url(socket))
         console.print("[bold]5[/] what the daemon says of itself: appstatsd status")
         click.echo(_ask("status", socket))
+        console.print("[bold]6[/] who was there, and for how long: appstatsd usage")
+        click.echo(_ask("usage", socket, "--since=1h"))
     return exits.OK
 
 
@@ -117,11 +138,22 @@ def _show_rows(console: Console, url: str) -> None:
         console.print(f"and {len(rows) - _SHOWN_ROWS} more")
 
 
+def _wait_until_told(socket: str) -> None:
+    """Until nothing more comes: Envoy tells its log a little later."""
+    before, now = None, _status(socket)
+    while now["live_sessions"] or now["reports_accepted"] != before:
+        before, now = now["reports_accepted"], _status(socket)
+
+
 def _database_url(socket: str) -> str:
+    return str(_status(socket)["database_url"])
+
+
+def _status(socket: str) -> dict[str, Any]:
     import json
 
     status: dict[str, Any] = json.loads(_ask("status", socket, "--json"))
-    return str(status["database_url"])
+    return status
 
 
 def _ask(command: str, socket: str, *flags: str) -> str:
