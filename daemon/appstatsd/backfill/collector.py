@@ -93,6 +93,6 @@ class FileCollector:
     def _cells(self, rows: int) -> npt.NDArray[np.void]:
         cells = np.zeros(rows, CELLS)
         cells["end_source"] = EndSource.REPORTED
-        # Later than the last window of the file, and the same for the same file.
-        cells["made_us"] = self._last_us + self._rules.window_us
+        # The same for the same file, and never in the future: no workspace counts as used later than its last request.
+        cells["made_us"] = self._last_us
         return cells

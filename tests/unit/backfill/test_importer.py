@@ -150,6 +150,11 @@ def test_what_cannot_be_is_counted_and_skipped() -> None:
     assert (totals.lines, totals.requests) == (4, 1)
 
 
+def test_rows_are_made_at_the_time_of_the_last_line_so_that_nothing_was_used_later() -> None:
+    rows, _ = imported(combined("a", 5) + combined("a", 65) + combined("a", 62))
+    assert set(rows.cells["made_us"].tolist()) == {us(BEGIN) + 65_000_000}
+
+
 def test_an_empty_file_has_no_rows() -> None:
     rows, totals = imported(b"")
     assert (len(rows), totals.lines) == (0, 0)
