@@ -34,7 +34,7 @@ class Sizes:
 
 FULL = Sizes(
     runs=5,
-    reports={1: 6_000, 10: 40_000, 100: 160_000, 1_000: 512_000},
+    reports={1_000: 512_000, 100: 160_000, 10: 40_000, 1: 6_000},
     streams=(1, 8, 64),
     job_reports=256_000,
     proxy_seconds=2.0,
@@ -49,7 +49,7 @@ FULL = Sizes(
 
 QUICK = Sizes(
     runs=3,
-    reports={1: 2_000, 10: 10_000, 100: 40_000, 1_000: 128_000},
+    reports={1_000: 128_000, 100: 40_000, 10: 10_000, 1: 2_000},
     streams=(8,),
     job_reports=64_000,
     proxy_seconds=1.0,
@@ -64,7 +64,7 @@ QUICK = Sizes(
 
 TINY = Sizes(
     runs=1,
-    reports={1: 16, 10: 80, 100: 800, 1_000: 8_000},
+    reports={1_000: 8_000, 100: 800, 10: 80, 1: 16},
     streams=(8,),
     job_reports=8_000,
     proxy_seconds=0.2,

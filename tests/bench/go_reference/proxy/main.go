@@ -13,7 +13,7 @@ import (
 
 func main() {
 	target := flag.String("target", "", "where the daemon listens")
-	rate := flag.Int("rate", 5000, "sessions that begin in a second")
+	rate := flag.Int("rate", 10_000, "sessions that begin in a second")
 	seconds := flag.Float64("seconds", 2, "how long sessions begin")
 	last := flag.Duration("last", 1500*time.Millisecond, "how long a session lasts")
 	flag.Parse()
