@@ -114,7 +114,7 @@ chaos: setup ## Kill, cut, fill and stop everything for SECONDS (600), then comp
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR) $(BIN)/python -m tests.faults.chaos.campaign --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: demo
-demo: setup ## Daemon, PostgreSQL, proxy and app, with real traffic for 20 s; then the rows and the status
+demo: setup ## Daemon, PostgreSQL, Envoy and app, with real traffic for 20 s; then the rows, the status and the use
 	@$(BIN)/appstatsd demo
 
 .PHONY: conformance

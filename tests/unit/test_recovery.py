@@ -241,3 +241,10 @@ def test_a_snapshot_takes_no_room_for_what_was_forgotten() -> None:
     assert ledger.collector.sessions == 0
     assert sum(array.nbytes for array in ledger.to_snapshot()[0].values()) < full / 20
     assert ledger.approximate_bytes() < full / 20
+
+
+def test_a_journal_that_knew_fewer_rules_is_read_with_the_others_as_they_come() -> None:
+    rules = Rules(session_timeout_us=90 * SECOND_US)
+    record = b"".join(encode_record(Started(rules, T0, 1)))
+    assert decode_record(memoryview(record)) == Started(rules, T0, 1)
+    assert decode_record(memoryview(record[: 17 + 6 * 8])) == Started(rules, T0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -489,3 +491,9 @@ def test_an_interval_of_access_logs_over_the_grace_is_unwise() -> None:
 def test_sessions_of_access_logs_time_out_after_three_intervals_unless_the_time_out_is_set() -> None:
     assert settings({"als-interval": ("10s",)}).rules().log_timeout_us == 30_000_000
     assert settings({"als-interval": ("10s",), "session-timeout": ("90s",)}).rules().log_timeout_us == 90_000_000
+
+
+def test_envoys_messages_are_not_loaded_where_access_logs_are_not_taken() -> None:
+    # They take some 50 ms to load, which nobody else need wait for.
+    code = "import sys, appstatsd.daemon, appstatsd.cli.main; sys.exit('envoy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,6 +17,7 @@ from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, HTTPAccessLog
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -154,9 +155,12 @@ class _Objects(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         packed = self._objects[name]
         text, tree = StringValue(), Struct()
-        if packed.Unpack(text):
-            return text.value
-        return tree if packed.Unpack(tree) else ""
+        try:
+            if packed.Unpack(text):
+                return text.value
+            return tree if packed.Unpack(tree) else ""
+        except DecodeError:  # it is not what it says that it is
+            return ""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._objects)

@@ -14,8 +14,10 @@ from appstatsd.accesslog.origins import HostPattern, parse_origin
 from appstatsd.decode import Decoder
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.data.accesslog.v3.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry, TCPAccessLogEntry
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import BoolValue, StringValue
 from hypothesis import given
@@ -146,6 +148,7 @@ PLACES = common(
         "user": packed(StringValue(value="alice")),
         "claims": packed(tree(sub="alice")),
         "flag": packed(BoolValue(value=True)),
+        "broken": AnyMessage(type_url="type.googleapis.com/google.protobuf.StringValue", value=b"\xff"),
     },
 )
 PLACES.metadata.filter_metadata["jwt"].update({"payload": {"sub": "alice", "port": 8080}})
@@ -166,6 +169,7 @@ TCP = tcp(PLACES)
         ("host:user", ["HTTP", "TCP"]),
         ("constant:alice", ["HTTP", "TCP"]),
         ("filter-state:flag", []),
+        ("filter-state:broken", []),
         ("filter-state:none", []),
         ("metadata:none/sub", []),
         ("metadata:jwt/none/sub", []),
@@ -210,6 +214,17 @@ def test_headers_that_envoy_tells_apart_from_the_others_are_headers_too(field: s
     setattr(entry.request, field, "it")
     ((read, _),) = told(message(entry), LOG, NAMING, NOW_NS)
     assert read.headers[header] == "it"
+
+
+@given(st.binary(max_size=200))
+def test_no_message_however_odd_is_more_than_entries_that_tell_of_something_or_say_why_not(content: bytes) -> None:
+    odd = StreamAccessLogsMessage()
+    try:
+        odd.ParseFromString(content)
+    except DecodeError:
+        return
+    sessions = [one for _, one in told(odd, LOG, NAMING, NOW_NS) if isinstance(one, Told)]
+    Decoder().decode(batch(sessions))
 
 
 def test_a_session_whose_names_are_missing_says_which_is() -> None:

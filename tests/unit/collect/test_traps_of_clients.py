@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from appstatsd.collect.batch import Reason
+from appstatsd.collect.collector import Collector
 from appstatsd.collect.rules import Rules
 
 from tests.support.reports import (
@@ -235,6 +236,36 @@ def test_a_session_does_not_time_out_while_its_client_is_away() -> None:
     told.went(20)
     assert told.flush(140) == []
     assert told.flush(140.000001) == [own(1, 0, 20, made=140.000001, source=INFERRED)]
+
+
+def test_a_session_of_an_access_log_times_out_though_those_of_others_do_not(told: Told) -> None:
+    told.came(0, client="als/edge/http")
+    told.hear(1, live(0, number=1))
+    told.hear(1, live(0, number=2), client="als/edge/http")
+    told.hear(60, live(0, number=2), client="als/edge/http")
+    assert told.flush(100) == [own(1, 0, 100, made=100, source=LIVE), own(2, 0, 60, made=100, source=LIVE)]
+    assert told.flush(240)[1] == own(2, 0, 60, made=240, source=LIVE)
+    assert told.flush(240.000001) == [
+        own(1, 0, 240.000001, made=240.000001, source=LIVE),
+        own(2, 0, 60, made=240.000001, source=INFERRED),
+    ]
+
+
+def test_it_is_live_again_when_the_log_tells_of_it_again_and_so_it_is_after_a_snapshot(told: Told) -> None:
+    told.came(0, client="als/edge/http")
+    told.hear(1, live(0), client="als/edge/http")
+    assert told.flush(200) == [own(1, 0, 1, made=200, source=INFERRED)]
+    told.collector = Collector.from_arrays(told.collector.to_arrays())
+    told.hear(201, live(0), client="als/edge/http")
+    assert told.flush(300) == [own(1, 0, 201, made=300, source=LIVE)]
+    assert told.flush(400) == [own(1, 0, 201, made=400, source=INFERRED)]
+
+
+def test_a_session_that_a_client_reports_after_a_log_told_of_it_is_the_clients(told: Told) -> None:
+    told.came(0, client="als/edge/http")
+    told.hear(1, live(0), client="als/edge/http")
+    told.hear(2, live(0))
+    assert told.flush(1000) == [own(1, 0, 1000, made=1000, source=LIVE)]
 
 
 def test_a_rejected_end_of_a_live_session_still_says_that_it_is_over(told: Told) -> None:
