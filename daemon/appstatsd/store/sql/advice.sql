@@ -56,7 +56,9 @@ FROM (VALUES
     (
         NOT EXISTS (
             SELECT FROM pg_class
-            WHERE oid = 'workspace_app_stats'::regclass AND reloptions::text[] && ARRAY['fillfactor=70']
+            WHERE oid = 'workspace_app_stats'::regclass
+            -- A partitioned table itself has no pages.
+            AND (relkind = 'p' OR reloptions::text[] && ARRAY['fillfactor=70'])
         ),
         'ALTER TABLE workspace_app_stats SET (fillfactor = 70); -- rows of live sessions are updated in place'
     )
