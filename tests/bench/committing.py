@@ -17,7 +17,7 @@ import psycopg
 from appstatsd.store.statements import statement
 
 from tests.bench.figures import ratio
-from tests.bench.servers import Bench, Server
+from tests.bench.servers import Bench, Server, cpu_seconds
 from tests.support.postgres import PROGRAMS
 
 PART = "b"
@@ -34,11 +34,12 @@ _UPSERT = statement(
 )
 
 Taken = dict[tuple[str, str], list[float]]
-"""By who wrote and into what table, rows a second."""
+"""By who wrote and into what table, rows a second, or microseconds of CPU a row."""
 
 
 def measure(bench: Bench) -> None:
     taken: Taken = defaultdict(list)
+    cpu: Taken = defaultdict(list)
     rows = bench.sizes.rows
     shape = {"streams": STREAMS, "batch": 100, "reports": rows, "apps": max(1, rows // STREAMS // ROWS_AN_APP)}
     with (
@@ -47,7 +48,7 @@ def measure(bench: Bench) -> None:
         bench.loading(daemon, live=True, age="2m", **shape),
     ):
         for _ in range(bench.sizes.runs):
-            _flushes(daemon, url, "daemon", taken)
+            _flushes(daemon, url, "daemon", taken, cpu)
             with bench.folder() as folder:
                 _psql(url, folder, taken)
     with (
@@ -56,22 +57,24 @@ def measure(bench: Bench) -> None:
         bench.loading(go, live=True, age="2m", **shape),
     ):
         for _ in range(bench.sizes.runs):
-            _flushes(go, url, "Go", taken)
+            _flushes(go, url, "Go", taken, cpu)
     for table in ("fresh", "updating"):
         mine, limit = taken["daemon", table], taken["psql", table]
         others = {"psql": limit, "psql_in_batches": taken["psql in batches", table], "Go": taken["Go", table]}
         bench.results.add(PART, f"roll-up to commit, {table} rows", "rows/s", mine, **others)
+        bench.results.add(PART, f"the server's CPU, {table} rows", "µs/row", cpu["daemon", table], Go=cpu["Go", table])
         says = f"{table} rows a second, of psql's \\copy and INSERT … ON CONFLICT"
         bench.results.at_least(PART, says, ratio(mine, limit), 0.9)
 
 
-def _flushes(server: Server, url: str, who: str, taken: Taken) -> None:
+def _flushes(server: Server, url: str, who: str, taken: Taken, cpu: Taken) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("TRUNCATE workspace_app_stats, workspaces")
     for table in ("fresh", "updating"):
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), cpu_seconds(server.pid)
         written = server.flush()
         taken[who, table].append(written / (time.perf_counter() - began))
+        cpu[who, table].append((cpu_seconds(server.pid) - began_cpu) / written * 1e6)
 
 
 def _psql(url: str, folder: Path, taken: Taken) -> None:

@@ -7,15 +7,15 @@ imports what the daemon needs; beside the recovery, how long the daemon took to 
 
 from __future__ import annotations
 
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.servers import Bench
+from tests.bench.servers import Bench, cpu_seconds
 
 PART = "f"
 STREAMS = 8
@@ -23,12 +23,21 @@ IMPORTS = "import grpc, numpy, psycopg, psycopg_pool, structlog, google.protobuf
 
 
 def measure(bench: Bench) -> None:
-    empty, go, imports = [], [], []
+    empty, cpu, go, imports, imports_cpu = [], [], [], [], []
     for _ in range(bench.sizes.runs):
-        empty.append(_seconds(lambda: _empty(bench)))
-        go.append(_seconds(lambda: _go(bench)))
-        imports.append(_seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
+        began = time.perf_counter()
+        with bench.daemon("--durability=journal", core=None) as server:
+            empty.append(time.perf_counter() - began)
+            cpu.append(cpu_seconds(server.pid))
+        began = time.perf_counter()
+        with bench.go(core=None):
+            go.append(time.perf_counter() - began)
+        began, before = time.perf_counter(), _children_cpu()
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+        imports.append(time.perf_counter() - began)
+        imports_cpu.append(_children_cpu() - before)
     bench.results.add(PART, "start to ready, empty", "s", empty, Go=go, imports=imports)
+    bench.results.add(PART, "start to ready, empty: CPU", "s", cpu, imports=imports_cpu)
     bench.results.at_most(PART, "seconds from start to ready, empty", statistics.median(empty), 0.5)
 
     with bench.folder() as folder:
@@ -41,20 +50,9 @@ def measure(bench: Bench) -> None:
     bench.results.at_most(PART, f"seconds from {says}", statistics.median(recovered), 5)
 
 
-def _seconds(what: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    what()
-    return time.perf_counter() - began
-
-
-def _empty(bench: Bench) -> None:
-    with bench.folder() as folder, bench.daemon_in(folder, "--durability=journal", core=None):
-        pass
-
-
-def _go(bench: Bench) -> None:
-    with bench.go(core=None):
-        pass
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _left_by_a_kill(bench: Bench, folder: Path) -> tuple[int, float]:
