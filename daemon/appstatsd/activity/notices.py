@@ -63,7 +63,15 @@ class ActivityFigures:
 class Teller:
     """The thread `activity-NAME`, from `start` to `stop`, that tells in one way."""
 
-    def __init__(self, name: str, tell: Tell, interval_seconds: float, room: int = ROOM) -> None:
+    def __init__(
+        self,
+        name: str,
+        tell: Tell,
+        interval_seconds: float,
+        *,
+        room: int = ROOM,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
         """Nothing runs before `start`.
 
         Args:
@@ -71,11 +79,13 @@ class Teller:
             tell: May take its time.
             interval_seconds: How long to say nothing after a notice.
             room: How many workspaces may wait.
+            wait: Waits for an event, so many seconds at most; whether it has come.
         """
         self.name = name
         self._tell = tell
         self._interval_seconds = interval_seconds
         self._room = room
+        self._wait = wait
         self._lock = threading.Lock()
         # The lock protects the next three.
         self._waiting: dict[bytes, int] = {}
@@ -121,7 +131,7 @@ class Teller:
             self._tell_all()
             if last:
                 return
-            if self._stopping.wait(self._interval_seconds):
+            if self._wait(self._stopping, self._interval_seconds):
                 self._work.set()
 
     def _tell_all(self) -> None:

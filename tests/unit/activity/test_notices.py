@@ -55,7 +55,7 @@ def tellers() -> Iterator[list[Teller]]:
 
 
 def started(tellers: list[Teller], told: Told, seconds: float, room: int = 100) -> Teller:
-    teller = Teller("test", told, seconds, room)
+    teller = Teller("test", told, seconds, room=room)
     teller.start()
     tellers.append(teller)
     return teller
@@ -64,14 +64,38 @@ def started(tellers: list[Teller], told: Told, seconds: float, room: int = 100) 
 def test_the_first_use_is_told_at_once_and_what_follows_is_merged_until_the_interval_is_over(
     told: Told, tellers: list[Teller]
 ) -> None:
-    teller = started(tellers, told, LONG_SECONDS)
+    waits = threading.Semaphore(0)
+    over = threading.Event()
+
+    def wait(stopping: threading.Event, seconds: float) -> bool:
+        assert seconds == LONG_SECONDS
+        waits.release()
+        assert over.wait(PATIENCE_SECONDS)
+        return stopping.is_set()
+
+    teller = Teller("test", told, LONG_SECONDS, wait=wait)
+    teller.start()
+    tellers.append(teller)
     teller.used({ONE: 5})
     told.wait()
+    assert waits.acquire(timeout=PATIENCE_SECONDS)
     teller.used({ONE: 7, TWO: 3})
     teller.used({ONE: 6})
-    teller.stop(PATIENCE_SECONDS)  # which tells what waits, instead of the end of an hour
+    assert len(told.notices) == 1
+    over.set()
+    told.wait()
     assert told.notices == [[Notice(ONE, 5)], [Notice(ONE, 7), Notice(TWO, 3)]]
-    assert teller.figures() == ActivityFigures(told=3, dropped=0)
+
+
+def test_a_stop_tells_what_waits_without_waiting_for_the_interval(told: Told) -> None:
+    teller = Teller("test", told, LONG_SECONDS)
+    teller.start()
+    teller.used({ONE: 5})
+    told.wait()
+    teller.used({TWO: 3})
+    teller.stop(PATIENCE_SECONDS)
+    assert told.notices == [[Notice(ONE, 5)], [Notice(TWO, 3)]]
+    assert teller.figures() == ActivityFigures(told=2, dropped=0)
 
 
 def test_after_the_interval_it_tells_again(told: Told, tellers: list[Teller]) -> None:
@@ -115,6 +139,8 @@ def test_what_does_not_get_through_is_counted_and_the_next_is_tried(
     assert teller.figures() == ActivityFigures(told=1, dropped=3)
     said = [log["event"] for log in logs if log["log_level"] in ("warning", "info")]
     assert said == ["Activity can't be told at present", "Activity is told again"]
+    traces = [log for log in logs if log["log_level"] == "error"]
+    assert len(traces) == (0 if isinstance(error, NotTold) else 3)
 
 
 def test_a_stop_does_not_wait_for_who_hangs(told: Told) -> None:

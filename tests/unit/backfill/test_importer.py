@@ -130,6 +130,18 @@ def test_lines_that_are_alike_are_counted_each() -> None:
     assert [row[3] for row in long.values()] == [1, 1]
 
 
+def test_long_requests_that_are_alike_differ_wherever_the_file_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = caddy("a", 900, 800) * 5
+    whole = told(imported(content)[0])
+    assert len(whole) == 5
+    monkeypatch.setattr(importer, "_READ_BYTES", len(content) // 5)
+    assert told(imported(content)[0]) == whole
+
+
+def test_a_last_line_without_an_end_counts() -> None:
+    assert imported(combined("a", 1) + combined("a", 2).rstrip())[1].requests == 2
+
+
 def test_lines_out_of_order_over_days_meet_in_their_groups() -> None:
     """Servers log a request when it ends, and nothing is forgotten before the file's end."""
     spread = [second for day in range(3) for second in (day * 86_400, day * 86_400 + 30)]

@@ -178,6 +178,13 @@ def test_usage_counts_overlapping_sessions_of_one_user_once(run: Run, table: Tab
     assert [used["key"] for used in answer["usage"]] == [str(ANN), str(BEN)]
 
 
+def test_usage_does_not_count_the_time_between_sessions(run: Run, table: Table) -> None:
+    table.row(ANN, DESK, "code", minutes(120), minutes(110))
+    table.row(ANN, DESK, "code", minutes(40), minutes(35))
+    [used] = json.loads(run("usage", "--json").out)["usage"]
+    assert used["seconds"] == 15 * 60
+
+
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
