@@ -15,6 +15,8 @@ from typing import Final, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from appstatsd.wire.appstats.v1 import appstats_pb2
 
@@ -106,6 +108,8 @@ def slice_columns(serialized: bytes) -> Slices | None:
     """
     columns = _Columns()
     columns.ParseFromString(serialized)
+    if len(UnknownFieldSet(cast(Message, columns))):  # numbers of a column may also stand one by one, between others
+        return None
     try:
         (app,), (session_ids,), (requests,) = columns.app, columns.session_ids, columns.requests
         (started,), (ended,) = columns.session_started_at_unix_nano, columns.session_ended_at_unix_nano

@@ -69,8 +69,11 @@ def noted(files: Files) -> list[Damage]:
     finally:
         file.close()
     try:
-        return [Damage(**entry) for entry in json.loads(text)]
-    except (ValueError, TypeError):
+        return [
+            Damage(str(entry["file"]), int(entry["offset"]), str(entry["lost"]), str(entry["found_at"]))
+            for entry in json.loads(text)
+        ]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return [Damage(NOTE, 0, "the note of earlier damage cannot be read", time_stamp(0))]
 
 

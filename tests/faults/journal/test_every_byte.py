@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.errors import JournalDamaged
 from appstatsd.journal.recover import recover
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.faults.journal.model_disk import Image, ModelDisk
+from tests.faults.journal.wreck import wreckage
 
 UNITS = [[b"one"], [b"two", b""], [b"three" * 20], [b"four"], [b"five", b"5"], [b"six" * 30]]
 IN_SNAPSHOT = 2
@@ -142,30 +141,8 @@ def test_a_snapshot_damaged_at_any_byte_is_not_taken_and_the_units_after_it_are_
             recovered(spoilt, OnDamage.STOP)
 
 
-@st.composite
-def wreckage(draw: st.DrawFn) -> Image:
-    """Anything done to any files: bytes overwritten, copied from elsewhere, taken out, put in; files gone."""
-    image: dict[str, bytes] = dict(journal())
-    names = sorted(image)
-    for _ in range(draw(st.integers(1, 4))):
-        name = draw(st.sampled_from(names))
-        content = image.get(name, b"")
-        begin = draw(st.integers(0, len(content)))
-        end = draw(st.integers(begin, min(len(content), begin + 200)))
-        other = image.get(draw(st.sampled_from(names)), b"")
-        at = draw(st.integers(0, max(len(other) // 64 - 1, 0))) * 64
-        instead: Any = draw(
-            st.one_of(st.binary(max_size=100), st.just(bytes(end - begin)), st.just(other[at : at + 128]), st.none())
-        )
-        if instead is None:
-            image.pop(name, None)
-        else:
-            image[name] = content[:begin] + instead + content[end:]
-    return image
-
-
 @settings(max_examples=600, deadline=None)
-@given(wreckage())
+@given(wreckage(journal()))
 def test_whatever_was_done_to_it_no_wrong_record_comes_back_and_no_loss_before_the_end_goes_unsaid(
     image: Image,
 ) -> None:
