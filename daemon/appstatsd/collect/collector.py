@@ -23,7 +23,7 @@ from appstatsd.collect.batch import Arrival, Rejection
 from appstatsd.collect.clients import Clients
 from appstatsd.collect.columns import Ints
 from appstatsd.collect.person import Person
-from appstatsd.collect.rollup import Flushed
+from appstatsd.collect.rollup import ALL, Flushed
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.state import State
 
@@ -62,10 +62,28 @@ class Collector:
         with self._lock:
             presence.close_client(self._state, client_id, wall_us)
 
-    def flush(self, now_us: int, mono_us: int) -> Flushed:
-        """Roll up at `now_us`: the rows that follow from what changed, and from live long sessions."""
+    def flush(self, now_us: int, mono_us: int, until: int = ALL) -> Flushed:
+        """Roll up at `now_us`: the rows that follow from what changed, and from live long sessions.
+
+        Sessions from `until` on, in the order of acceptance, wait for `go_on`; another flush takes over what is left.
+        """
         with self._lock:
-            return rollup.flush(self._state, now_us, mono_us)
+            return rollup.flush(self._state, now_us, mono_us, until)
+
+    def go_on(self, until: int) -> Flushed:
+        """The next part of the flush that is under way; the last one is up to `ALL`."""
+        with self._lock:
+            return rollup.go_on(self._state, until)
+
+    def flush_candidates(self) -> int:
+        """About how many sessions a flush would look at."""
+        with self._lock:
+            return rollup.candidates(self._state)
+
+    def part_end(self, most: int) -> int:
+        """Where the next part of the flush that is under way ends, when it looks at no more than `most` sessions."""
+        with self._lock:
+            return rollup.part_end(self._state, most)
 
     def hold_graces(self, mono_us: int) -> None:
         """Streams are refused or held back for lack of room, so no grace runs from now on."""

@@ -2,19 +2,27 @@
 
 A flush looks at the sessions that changed, at those that have become long, and at live long ones, and at no other.
 Invariant: after it every ended session that it saw is settled, in its group's rolled-up row or in a row of its own.
+
+A flush of very many may come in parts, so that nobody waits for the whole: what the later parts look at may have changed
+meanwhile, and is taken as it is then. A part ends at a place in the order of acceptance, not after a number of sessions:
+after a recovery a flush may look at more of them, of which no row follows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from appstatsd.collect import presence
 from appstatsd.collect.columns import Ints, Mask
 from appstatsd.collect.rows import CELLS, MAX_REQUESTS, EndSource, Rows
-from appstatsd.collect.sessions import INFERRED, OWN, SETTLED, TOUCHED, WAITING
+from appstatsd.collect.sessions import INFERRED, OWN, QUEUED, SETTLED, TOUCHED, WAITING
 from appstatsd.collect.state import State
+
+ALL: Final = (1 << 63) - 1
+"""Where the last part of a flush ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +36,47 @@ class Flushed:
     """How far the clock stepped back since the last flush, where that was followed; else 0."""
 
 
-def flush(state: State, now_us: int, mono_us: int) -> Flushed:
-    """Roll up at `now_us`, and forget what need not be remembered any longer."""
+def flush(state: State, now_us: int, mono_us: int, until: int) -> Flushed:
+    """Roll up at `now_us`, and forget what need not be remembered any longer.
+
+    Sessions from `until` on, in the order of acceptance, wait for `go_on`.
+    """
     stepped_back_us = max(0, state.last_now_us - now_us)
     if stepped_back_us <= state.rules.max_clock_skew_us:
         now_us += stepped_back_us
         stepped_back_us = 0
     state.last_now_us = now_us
     presence.run_time_outs(state, mono_us)
-    seen = _look(state, _candidates(state, now_us), now_us)
+    _queue_candidates(state, now_us)
+    return Flushed(_next_part(state, now_us, until), now_us, stepped_back_us)
+
+
+def go_on(state: State, until: int) -> Flushed:
+    """The next part of the flush that is under way, at its time."""
+    return Flushed(_next_part(state, state.last_now_us, until), state.last_now_us, 0)
+
+
+def candidates(state: State) -> int:
+    """About how many sessions a flush would look at."""
+    return sum(map(len, (*state.touched, *state.long, state.queue)))
+
+
+def part_end(state: State, most: int) -> int:
+    """Where the next part ends that looks at no more than `most` sessions."""
+    return int(state.sessions.order[state.queue[most]]) if most < len(state.queue) else ALL
+
+
+def _next_part(state: State, now_us: int, until: int) -> Rows:
+    count = int(np.searchsorted(state.sessions.order[state.queue], until))
+    rows, state.queue = state.queue[:count], state.queue[count:]
+    state.sessions.flags[rows] &= ~np.uint8(QUEUED)
+    seen = _look(state, rows, now_us)
     _wait_or_stay(state, seen)
     _settle(state, seen, now_us)
     made = Rows.join([_own_rows(state, seen, now_us), _rolled_up_rows(state, _roll_up(state, seen), now_us)])
-    _forget_groups(state, now_us)
-    return Flushed(made, now_us, stepped_back_us)
+    if until == ALL:
+        _forget_groups(state, now_us)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +99,22 @@ class _Seen:
     """Has been a row of its own."""
 
 
-def _candidates(state: State, now_us: int) -> Ints:
+def _queue_candidates(state: State, now_us: int) -> None:
     sessions = state.sessions
     grown = state.young.take(now_us)
     sessions.flags[grown] &= ~np.uint8(WAITING)
     # One that ended while it waited is settled by now, and need not be looked at again.
     grown = grown[sessions.flags[grown] & SETTLED == 0]
-    rows = np.unique(np.concatenate([*state.touched, grown, state.long]))
+    rows = np.unique(np.concatenate([*state.touched, grown, *state.long, state.queue]))
     age_us = state.rules.max_session_age_us
     here = state.clients.here[sessions.client[rows]]
     aged = rows[here & (sessions.ended_us[rows] == 0) & (now_us - sessions.started_us[rows] > age_us)]
     state.infer_ends(aged, sessions.started_us[aged] + age_us)
-    state.touched = []
+    state.touched, state.long = [], []
     sessions.flags[rows] &= ~np.uint8(TOUCHED)
-    return rows
+    sessions.flags[rows] |= QUEUED
+    # The first of a group gives its row the id; mostly this is the order of the rows already.
+    state.queue = rows[np.argsort(sessions.order[rows], kind="stable")]
 
 
 def _look(state: State, rows: Ints, now_us: int) -> _Seen:
@@ -95,7 +132,7 @@ def _look(state: State, rows: Ints, now_us: int) -> _Seen:
 
 def _wait_or_stay(state: State, seen: _Seen) -> None:
     sessions = state.sessions
-    state.long = seen.rows[seen.long]
+    state.long.append(seen.rows[seen.long])
     waiting = seen.young & (sessions.flags[seen.rows] & WAITING == 0)
     rows = seen.rows[waiting]
     if len(rows):
@@ -122,7 +159,7 @@ def _settle(state: State, seen: _Seen, now_us: int) -> None:
 def _own_rows(state: State, seen: _Seen, now_us: int) -> Rows:
     sessions = state.sessions
     here = np.zeros(len(seen.rows), np.bool_)
-    here[seen.long] = state.clients.here[sessions.client[state.long]]
+    here[seen.long] = state.clients.here[sessions.client[seen.rows[seen.long]]]
     places = np.flatnonzero(here | seen.apart | (seen.again & seen.own))
     # In the order of acceptance: which row number a session got depends on how drains were cut, and what the outbox
     # numbers must not. Mostly that is the order of the rows already, which a stable sort is quick with.

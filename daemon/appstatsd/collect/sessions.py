@@ -25,6 +25,8 @@ TOUCHED: Final = 8
 """It changed since the last flush, and is in the list of those that did."""
 WAITING: Final = 16
 """It is live and young, and in the calendar of when it will be long."""
+QUEUED: Final = 32
+"""A flush that is under way has yet to look at it."""
 
 
 class Sessions(Columns):
@@ -63,8 +65,8 @@ class Sessions(Columns):
     held_row: Mask
     """Whether the row is in use."""
 
-    PERSISTENT: ClassVar[int] = SETTLED | OWN | INFERRED
-    """The flags that say something of the session itself, not of a list that it is in."""
+    PERSISTENT: ClassVar[int] = SETTLED | OWN | INFERRED | QUEUED
+    """The flags that are not made anew from others."""
 
     def __init__(self) -> None:
         super().__init__()

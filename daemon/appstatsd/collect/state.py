@@ -1,8 +1,8 @@
 """What does the collector hold between two calls?
 
-Sessions, groups and clients, and four lists that say where a flush has to look, so that it looks nowhere else. The lists
-can be made anew from the tables: a snapshot leaves them out. Invariant: an unsettled session is in `touched`, `young` or
-`long`; a group that only time keeps is in `idle_groups`.
+Sessions, groups and clients, and five lists that say where a flush has to look, so that it looks nowhere else. The lists
+can be made anew from the tables: a snapshot leaves them out. Invariant: an unsettled session is in `touched`, `young`,
+`long` or `queue`; a group that only time keeps is in `idle_groups`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from appstatsd.collect.columns import Ints
 from appstatsd.collect.due import Due
 from appstatsd.collect.groups import Groups
 from appstatsd.collect.rules import Rules
-from appstatsd.collect.sessions import INFERRED, SETTLED, TOUCHED, Sessions
+from appstatsd.collect.sessions import INFERRED, QUEUED, SETTLED, TOUCHED, Sessions
 
 
 class State:
@@ -34,8 +34,10 @@ class State:
         """Sessions that changed since the last flush."""
         self.young = Due()
         """Live sessions by the time at which they will be long."""
-        self.long: Ints = np.empty(0, np.int64)
+        self.long: list[Ints] = []
         """Sessions that the last flush found live and long, for the next to look at."""
+        self.queue: Ints = np.empty(0, np.int64)
+        """Sessions that a flush under way has yet to look at, in the order of their acceptance."""
         self.idle_groups = Due()
         """Groups that only time keeps, by the time at which they can go."""
         self.last_now_us = 0
@@ -103,10 +105,12 @@ class State:
         """Make the lists anew, from the tables: after a snapshot was loaded, or when other rules are in force."""
         sessions = self.sessions
         flags = sessions.flags[: sessions.used]
-        unsettled = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & SETTLED == 0))
+        unsettled = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & (SETTLED | QUEUED) == 0))
         changed = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & TOUCHED != 0))
-        self.young, self.long, self.idle_groups = Due(), np.empty(0, np.int64), Due()
+        self.young, self.long, self.idle_groups = Due(), [], Due()
         self.touched = []
+        queue = np.flatnonzero(flags & QUEUED)
+        self.queue = queue[np.argsort(sessions.order[queue])]
         flags &= np.uint8(sessions.PERSISTENT)
         self.touch(np.union1d(unsettled, changed))
         self.list_idle(self.groups.idle())

@@ -18,6 +18,7 @@ from dataclasses import astuple, replace
 import pytest
 from appstatsd.collect.batch import ReportedApp
 from appstatsd.collect.collector import Collector
+from appstatsd.collect.rollup import ALL, Flushed
 from appstatsd.collect.rows import Rows
 from appstatsd.collect.rules import Rules
 from hypothesis import HealthCheck, Phase, settings
@@ -74,11 +75,13 @@ class AgainstModel(RuleBasedStateMachine):
     """Two collectors and the model see the same events and clocks, and agree after each.
 
     One collector takes many batches at once and is saved and loaded now and then, the other takes them one by one and
-    is never saved: their rows are the same in the same order, as after a recovery.
+    is never saved: their rows are the same in the same order, as after a recovery. Some flush in parts, and the first is
+    saved and loaded between these too: what is written last is the same.
     """
 
-    @initialize(rules=RULES)
-    def start(self, rules: Rules) -> None:
+    @initialize(rules=RULES, most=st.sampled_from([None, None, 1, 3]))
+    def start(self, rules: Rules, most: int | None) -> None:
+        self.most = most
         self.world = World(rules)
         self.collector, self.twin = Collector(rules), Collector(rules)
         self.model = Model(rules)
@@ -211,12 +214,23 @@ class AgainstModel(RuleBasedStateMachine):
 
     def flush(self, ahead: Span) -> None:
         now = self.world.wall + ahead.us(self.world.rules)
-        got, expected = self.collector.flush(now, self.world.mono), self.model.flush(now, self.world.mono)
-        rows = plain(got.rows)
+        expected = self.model.flush(now, self.world.mono)
+        until = ALL if self.most is None else 0
+        parts = [self.collector.flush(now, self.world.mono, until)]
+        twins = [self.twin.flush(now, self.world.mono, until)]
+        while until != ALL:
+            until = self.twin.part_end(self.most or 0)
+            self.collector = Collector.from_arrays(self.collector.to_arrays())
+            parts.append(self.collector.go_on(until))
+            twins.append(self.twin.go_on(until))
+        rows: Table = {}
+        for part, twin in zip(parts, twins, strict=True):
+            made = plain(part.rows)
+            assert list(plain(twin.rows)) == list(made)
+            assert part.now_us == expected.now
+            self.given.append((part.rows, made))
+            rows |= made
         assert rows == expected.rows
-        assert list(plain(self.twin.flush(now, self.world.mono).rows)) == list(rows)
-        assert got.now_us == expected.now
-        self.given.append((got.rows, rows))
         upsert(self.table, rows.values(), self.world.rules.max_clock_skew_us)
         upsert(self.expected_table, expected.rows.values(), self.world.rules.max_clock_skew_us)
 
@@ -282,11 +296,19 @@ class NothingIsLostOrCountedTwice(RuleBasedStateMachine):
     def close(self, client: str) -> None:
         self.collector.close_client(client, self.world.wall, self.world.mono)
 
-    @rule(span=NEAR, back=st.booleans())
-    def flush(self, span: Span, back: bool = False) -> None:
+    @rule(span=NEAR, back=st.booleans(), until=st.sampled_from([ALL, 0, 5]))
+    def flush(self, span: Span, back: bool = False, until: int = ALL) -> None:
         length = min(span.us(self.world.rules), MINUTE)
         self.world.wall += -length if back else length
-        made = self.collector.flush(self.world.wall, self.world.mono)
+        self.write(self.collector.flush(self.world.wall, self.world.mono, until))
+
+    @rule(saved=st.booleans())
+    def go_on(self, saved: bool) -> None:
+        if saved:
+            self.collector = Collector.from_arrays(self.collector.to_arrays())
+        self.write(self.collector.go_on(self.collector.part_end(2)))
+
+    def write(self, made: Flushed) -> None:
         upsert(self.table, plain(made.rows).values(), self.world.rules.max_clock_skew_us)
 
     @invariant()
