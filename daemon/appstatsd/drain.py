@@ -19,12 +19,15 @@ import structlog
 from appstatsd.admission import CHECK_US, Admission
 from appstatsd.answers import Answer
 from appstatsd.clock import Clock
+from appstatsd.collect.rollup import ALL
 from appstatsd.collect.rollup import Flushed as RolledUp
-from appstatsd.events import Event, Flushed, Forgotten, Quarantined, QuarantineRetried, Received, Written
+from appstatsd.events import Event, Flushed, FlushedOn, Forgotten, Quarantined, QuarantineRetried, Received, Written
 from appstatsd.ledger import Held, Ledger
 
 MAX_DRAIN_BYTES: Final = 16 << 20
 """How many bytes of messages one drain takes at most, so that the first of them is not kept waiting."""
+MAX_FLUSH_SESSIONS: Final = 8192
+"""How many sessions a flush looks at between two drains, for the same reason: about 10 ms."""
 
 
 class EventLog(Protocol):
@@ -122,13 +125,20 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class _GoOn:
+    """A flush is under way."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
 
 _CHANGES_OUTBOX: Final = (Written, Quarantined, QuarantineRetried)
 
-_Item = Event | FlushCall | ForgetCall | Question | _Stop
+_NO_EVENTS: Final = (FlushCall, ForgetCall, Question, _GoOn, _Stop)
+
+_Item = Event | FlushCall | ForgetCall | Question | _GoOn | _Stop
 
 
 class Drain:
@@ -178,6 +188,8 @@ class Drain:
         self._acknowledged = acknowledged
         self._failed = failed
         self._admission = Admission(lambda size: log.room(size, ledger), refuse)
+        self._flush_calls: list[FlushCall] = []
+        """Those that wait for the flush under way to be whole."""
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drain")
         self._logger = structlog.get_logger("appstatsd.drain")
@@ -235,12 +247,12 @@ class Drain:
         """Make durable, apply, answer; False: somebody said stop."""
         calls = [item for item in items if isinstance(item, FlushCall)]
         forgets = [(item, self._forgotten(item)) for item in items if isinstance(item, ForgetCall)]
-        events: list[Event] = [item for item in items if not isinstance(item, (FlushCall, ForgetCall, Question, _Stop))]
+        events: list[Event] = [item for item in items if not isinstance(item, _NO_EVENTS)]
         events = self._admission.admit(events, self._clock.wall_us(), self._clock.mono_us())
         # Whoever asked for a flush asked after what waited with the call was acknowledged or not, so calls come last,
         # and those that want the same clock share one flush.
-        flushes = {as_of_us: self._flush_event(as_of_us) for as_of_us in {call.as_of_us: None for call in calls}}
-        self._log.append([*events, *(event for _, event in forgets), *flushes.values()])
+        flushes = self._flush_events(calls, any(isinstance(item, _GoOn) for item in items))
+        self._log.append([*events, *(event for _, event in forgets), *flushes])
         answers = self._ledger.apply_all(events)
         if answers:
             self._answer(answers)
@@ -251,23 +263,44 @@ class Drain:
         for forget, forgotten in forgets:
             forget.erased(self._ledger.forgotten(forgotten))
             self._log.purge(forget.gone, lambda: self.put(Question(_nothing)))
-        for as_of_us, event in flushes.items():
-            rolled_up, stamp = self._ledger.flushed(event)
-            self._rolled_up(rolled_up)
-            for call in calls:
-                if call.as_of_us == as_of_us:
-                    call.rolled_up(stamp)
+        self._flush(flushes)
         if flushes or forgets or any(isinstance(event, _CHANGES_OUTBOX) for event in events):
             self._outbox_changed()
         self._log.applied(self._ledger)
         for item in items:
             if isinstance(item, Question):
                 item.ask(self._ledger)
-        return not any(isinstance(item, _Stop) for item in items)
+        if not any(isinstance(item, _Stop) for item in items):
+            return True
+        if self._flush_calls:  # the flush under way comes first
+            self._items.put(_Stop())
+        return bool(self._flush_calls)
 
-    def _flush_event(self, as_of_us: int | None) -> Flushed:
+    def _flush_events(self, calls: list[FlushCall], goes_on: bool) -> list[Flushed | FlushedOn]:
         wall_us, mono_us = self._clock.wall_us(), self._clock.mono_us()
-        return Flushed(wall_us if as_of_us is None else as_of_us, wall_us, mono_us)
+        collector = self._ledger.collector
+        self._flush_calls += calls
+        begun: list[Flushed | FlushedOn] = []
+        for as_of_us in dict.fromkeys(call.as_of_us for call in calls):
+            now_us = wall_us if as_of_us is None else as_of_us
+            few = collector.flush_candidates(now_us) <= MAX_FLUSH_SESSIONS
+            begun.append(Flushed(now_us, wall_us, mono_us, ALL if few else 0))
+        # One that begins takes over what is left of the one before.
+        return begun or ([FlushedOn(collector.part_end(MAX_FLUSH_SESSIONS), wall_us)] if goes_on else [])
+
+    def _flush(self, flushes: list[Flushed | FlushedOn]) -> None:
+        stamp = 0
+        for event in flushes:
+            rolled_up, stamp = self._ledger.flushed(event)
+            self._rolled_up(rolled_up)
+        if not flushes:
+            return
+        if flushes[-1].until != ALL:
+            self._items.put(_GoOn())
+            return
+        calls, self._flush_calls = self._flush_calls, []
+        for call in calls:
+            call.rolled_up(stamp)
 
     def _forgotten(self, call: ForgetCall) -> Forgotten:
         return Forgotten(call.user_id, self._clock.wall_us())

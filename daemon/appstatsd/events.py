@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from appstatsd.collect.rollup import ALL
 from appstatsd.collect.rules import Rules
 
 
@@ -69,6 +70,16 @@ class Flushed:
     """The clock that the flush sees."""
     wall_us: int
     mono_us: int
+    until: int = ALL
+    """Where its first part ends, in the order in which sessions were accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushedOn:
+    """The flush that was under way went on, to the end of another part."""
+
+    until: int
+    wall_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +150,5 @@ Event = (
     | QuarantineDropped
     | RoomChanged
     | Forgotten
+    | FlushedOn
 )

@@ -31,6 +31,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    FlushedOn,
     Forgotten,
     Quarantined,
     QuarantineDropped,
@@ -151,7 +152,7 @@ class Ledger:
                 return self._came(event)
             case Went():
                 self._close_stream(event.stream, event.wall_us, event.mono_us)
-            case Flushed():
+            case Flushed() | FlushedOn():
                 self.flushed(event)
             case Written() | Quarantined() | QuarantineRetried() | QuarantineDropped() if self._lost_events:
                 pass  # it names rows by numbers that may have shifted; what is written once more does no harm
@@ -233,10 +234,13 @@ class Ledger:
         for client in self.collector.clients:
             client.lost_batches = True
 
-    def flushed(self, event: Flushed) -> tuple[RolledUp, int]:
-        """Roll up; the rows go into the outbox, whose stamp after it is returned too."""
+    def flushed(self, event: Flushed | FlushedOn) -> tuple[RolledUp, int]:
+        """Roll up, or go on with it; the rows go into the outbox, whose stamp after it is returned too."""
         self.last_wall_us = event.wall_us
-        rolled_up = self.collector.flush(event.now_us, event.mono_us)
+        if isinstance(event, Flushed):
+            rolled_up = self.collector.flush(event.now_us, event.mono_us, event.until)
+        else:
+            rolled_up = self.collector.go_on(event.until)
         return rolled_up, self.outbox.add(rolled_up.rows)
 
     def held(self, user_id: bytes) -> Held:

@@ -18,6 +18,7 @@ from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    FlushedOn,
     Forgotten,
     Quarantined,
     QuarantineDropped,
@@ -45,10 +46,12 @@ _KINDS: Final = (
     QuarantineDropped,
     RoomChanged,
     Forgotten,
+    FlushedOn,
 )
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _HEAD: Final = struct.Struct("<Bqq")
 """Kind, wall_us, mono_us (0 where the kind has none)."""
+_FLUSH: Final = struct.Struct("<qq")
 _ROW: Final = struct.Struct("<qq5s")
 
 
@@ -68,7 +71,9 @@ def encode_record(event: Event) -> tuple[bytes, ...]:
         case Went():
             return head, _named(event.stream, "")
         case Flushed():
-            return head, struct.pack("<q", event.now_us)
+            return head, _FLUSH.pack(event.now_us, event.until)
+        case FlushedOn():
+            return head, struct.pack("<q", event.until)
         case Written():
             return head, struct.pack("<q", event.stamp), _runs(event.serials)
         case Quarantined():
@@ -103,8 +108,11 @@ def decode_record(record: memoryview) -> Event:
     if kind is Went:
         return Went(_unnamed(body)[0], wall_us, mono_us)
     if kind is Flushed:
-        (now_us,) = struct.unpack("<q", body)
-        return Flushed(now_us, wall_us, mono_us)
+        now_us, until = _FLUSH.unpack(body)
+        return Flushed(now_us, wall_us, mono_us, until)
+    if kind is FlushedOn:
+        (until,) = struct.unpack("<q", body)
+        return FlushedOn(until, wall_us)
     if kind is Written:
         (stamp,) = struct.unpack_from("<q", body)
         return Written(_serials(body[8:]), stamp, wall_us)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import pytest
 from appstatsd.answers import Answer
+from appstatsd.collect.rollup import ALL
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.collect.rules import Rules
 from appstatsd.drain import MAX_DRAIN_BYTES, Drain, FlushCall, ForgetCall, Question
-from appstatsd.events import Came, Flushed, Forgotten, Received, Started, Went, Written
+from appstatsd.events import Came, Flushed, FlushedOn, Forgotten, Received, Started, Went, Written
 from appstatsd.ledger import Held, Ledger
 
 from tests.support.raw_client import request
@@ -175,6 +176,45 @@ class TestFlushes:
         stamps: queue.SimpleQueue[int] = queue.SimpleQueue()
         drained.drain.put(FlushCall(as_of_us, stamps.put))
         return stamps
+
+    @pytest.fixture
+    def holding(self, drained: Drained, monkeypatch: pytest.MonkeyPatch) -> Drained:
+        """It holds five ended sessions, and looks at two of them at once."""
+        monkeypatch.setattr("appstatsd.drain.MAX_FLUSH_SESSIONS", 2)
+        drained.opens(1)
+        ended = [report(number, T0 - HOUR, T0 - SECOND) for number in range(1, 6)]
+        drained.drain.put(Received(1, "c", request(1, ended).SerializeToString(), T0, 0))
+        drained.drain.start()
+        drained.asks()
+        return drained
+
+    def test_a_flush_of_many_comes_in_parts_and_others_are_answered_between_them(self, holding: Drained) -> None:
+        holding.log.gate.clear()
+        call = self.call(holding)
+        holding.says(1, 2)
+        holding.log.gate.set()
+        stamp = call.get(timeout=PATIENCE_SECONDS)
+        ledger = holding.asks()
+        events = holding.log.events
+        parts = [event for event in events if isinstance(event, (Flushed, FlushedOn))]
+        assert [part.until for part in parts] == [0, 2, 4, ALL]
+        assert [len(part.rows) for part in holding.rolled_up] == [0, 2, 2, 1]
+        assert call.empty()
+        assert ledger.outbox.owes(stamp)
+        _, meanwhile = (place for place, event in enumerate(events) if isinstance(event, Received))
+        assert meanwhile < events.index(parts[-1]), "it waited for the whole flush"
+
+    def test_another_flush_takes_over_what_is_left(self, holding: Drained) -> None:
+        calls = [self.call(holding, as_of_us) for as_of_us in (T0 + SECOND, T0 + 2 * SECOND)]
+        first, second = (call.get(timeout=PATIENCE_SECONDS) for call in calls)
+        assert len(holding.asks().outbox) == 5
+        assert second >= first
+
+    def test_stopping_waits_for_the_flush_under_way(self, holding: Drained) -> None:
+        call = self.call(holding)
+        holding.drain.stop()
+        assert not call.empty()
+        assert len(holding.ledger.outbox) == 5
 
     def test_calls_that_wait_share_one_flush(self, drained: Drained) -> None:
         calls = [self.call(drained) for _ in range(5)]

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from appstatsd.collect.groups import Groups
+from appstatsd.collect.rollup import ALL
 from appstatsd.collect.rules import SECOND_US, Rules
-from appstatsd.collect.sessions import Sessions
+from appstatsd.collect.sessions import QUEUED, Sessions
 from appstatsd.events import (
     Came,
     Event,
     Flushed,
+    FlushedOn,
     Forgotten,
     Quarantined,
     QuarantineDropped,
@@ -76,6 +78,7 @@ class History:
             self._dropped,
             self._room,
             self._forgotten,
+            self._flushed_on,
             self._started,
         ]
 
@@ -122,7 +125,11 @@ class History:
         )
 
     def _flushed(self) -> Event:
-        return Flushed(self.wall_us, self.wall_us, self.mono_us)
+        until = self.draw(st.sampled_from((ALL, ALL, 0, 3)))
+        return Flushed(self.wall_us, self.wall_us, self.mono_us, until)
+
+    def _flushed_on(self) -> Event:
+        return FlushedOn(self.ledger.collector.part_end(self.draw(st.integers(0, 2))), self.wall_us)
 
     def _written(self) -> Event | None:
         waiting = self.ledger.outbox.peek(self.draw(st.integers(1, 5)))
@@ -161,7 +168,7 @@ def contents(ledger: Ledger) -> dict[str, Any]:
     and the marks that say in which list a session is."""
     arrays, meta = ledger.to_snapshot()
     arrays = {name.removeprefix("collector/"): array for name, array in arrays.items()}
-    arrays["sessions.flags"] = arrays["sessions.flags"] & Sessions.PERSISTENT
+    arrays["sessions.flags"] = arrays["sessions.flags"] & (Sessions.PERSISTENT - QUEUED)
     arrays["sessions.group"] = arrays["groups.order"][arrays["sessions.group"]]
     keys = unpack(arrays.pop("groups.apps.keys"), arrays.pop("groups.apps.ends"))
     arrays["groups.app"] = np.array([keys[number] for number in arrays["groups.app"].tolist()], np.object_)

@@ -75,10 +75,10 @@ class Collector:
         with self._lock:
             return rollup.go_on(self._state, until)
 
-    def flush_candidates(self) -> int:
-        """About how many sessions a flush would look at."""
+    def flush_candidates(self, now_us: int) -> int:
+        """About how many sessions a flush at `now_us` would look at."""
         with self._lock:
-            return rollup.candidates(self._state)
+            return rollup.candidates(self._state, now_us)
 
     def part_end(self, most: int) -> int:
         """Where the next part of the flush that is under way ends, when it looks at no more than `most` sessions."""

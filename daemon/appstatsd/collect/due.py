@@ -33,6 +33,11 @@ class Due:
         ):
             self._buckets.setdefault(bucket, []).append((times, entries))
 
+    def most_due(self, now_us: int) -> int:
+        """How many are due before `now_us` at most, to a bucket."""
+        last = now_us // _BUCKET_US
+        return sum(len(times) for bucket, entries in self._buckets.items() if bucket <= last for times, _ in entries)
+
     def take(self, now_us: int) -> Ints:
         """All numbers that were due before `now_us`, which are forgotten here."""
         last = now_us // _BUCKET_US

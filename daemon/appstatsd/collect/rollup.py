@@ -10,8 +10,10 @@ after a recovery a flush may look at more of them, of which no row follows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -56,9 +58,9 @@ def go_on(state: State, until: int) -> Flushed:
     return Flushed(_next_part(state, state.last_now_us, until), state.last_now_us, 0)
 
 
-def candidates(state: State) -> int:
+def candidates(state: State, now_us: int) -> int:
     """About how many sessions a flush would look at."""
-    return sum(map(len, (*state.touched, *state.long, state.queue)))
+    return sum(map(len, (*state.touched, *state.long, state.queue))) + state.young.most_due(now_us)
 
 
 def part_end(state: State, most: int) -> int:
@@ -67,7 +69,8 @@ def part_end(state: State, most: int) -> int:
 
 
 def _next_part(state: State, now_us: int, until: int) -> Rows:
-    count = int(np.searchsorted(state.sessions.order[state.queue], until))
+    order = state.sessions.order
+    count = bisect_left(cast(Sequence[int], state.queue), until, key=order.__getitem__)
     rows, state.queue = state.queue[:count], state.queue[count:]
     state.sessions.flags[rows] &= ~np.uint8(QUEUED)
     seen = _look(state, rows, now_us)
