@@ -1,7 +1,7 @@
 """(e) How long does an acknowledgement take, at a given pace and while a flush runs?
 
 The pace is a part of the throughput that the daemon reaches in this run, the same for the plain Go server and the empty
-echo. A batch is timed from when it was due, so that one that had to wait is not let off. During the flushes half of the
+echo. A batch is timed from when it was due, so that one that had to wait is not let off. During the flushes a tenth of the
 throughput is offered, while a hundred thousand long live sessions are written again and again to a database on the load's
 core; batches that were under way in a flush are told from those before.
 """
@@ -26,7 +26,8 @@ KINDS = ("daemon", "Go", "echo")
 SHAPE = {"streams": 8, "batch": 100, "held": 200, "apps": 100}
 PARTS_OF_THROUGHPUT = (0.1, 0.5, 0.9)
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
-PACE_WHILE_FLUSHING = 0.5
+PACE_WHILE_FLUSHING = 0.1
+"""Tens of thousands of reports a second, which is more than the proxies of a host send."""
 
 Samples = npt.NDArray[np.int64]
 """Pairs: when a batch was acknowledged, nanoseconds of Unix time, and how long it had taken."""
