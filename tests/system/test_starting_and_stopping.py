@@ -277,6 +277,20 @@ def test_a_wrong_setting_stops_the_start_with_status_2_and_one_line(new_daemon: 
     daemon.output.clear()
 
 
+def test_what_speaks_to_systemd_missing_under_it_is_a_wrong_setup_that_no_restart_mends(
+    new_daemon: NewDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "cysystemd").mkdir()
+    (tmp_path / "cysystemd/__init__.py").touch()  # takes the place of the real one, and has nothing in it
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    daemon = new_daemon("postgresql://nobody@127.0.0.1:1/none", NOTIFY_SOCKET=str(tmp_path / "notify"), PYTHONPATH=path)
+    daemon.launch()
+    assert daemon.wait() == 2
+    [event] = [event for event in daemon.log if event["level"] == "critical"]
+    daemon.log.remove(event)
+    assert "pip install 'appstatsd[systemd]'" in event["error"]
+
+
 def test_it_is_ready_only_once_it_accepts_streams(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("postgresql://nobody@127.0.0.1:1/none")
     daemon.start()

@@ -29,6 +29,7 @@ def serve(settings: Settings) -> int:
 
     from appstatsd.observe.journald import journal
     from appstatsd.observe.logging import configure
+    from appstatsd.observe.notify import NotifyMissing
 
     configure(settings.log_level, settings.log_format, sys.stderr, journal(os.environ))
     log = structlog.get_logger("appstatsd.serve")
@@ -40,6 +41,9 @@ def serve(settings: Settings) -> int:
         from appstatsd.daemon import run
 
         return exits.at_once(run(settings))
+    except NotifyMissing as error:
+        log.critical("The daemon cannot go on", error=str(error))
+        return exits.WRONG  # no start will be better before something is installed
     except AppstatsdError as error:
         log.critical("The daemon cannot go on", error=str(error))
     except Exception:  # The main thread's outermost frame, and the only one that has the log.
