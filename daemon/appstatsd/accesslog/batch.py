@@ -13,7 +13,7 @@ from appstatsd.accesslog.envoy import Told
 from appstatsd.accesslog.naming import NamedApp
 from appstatsd.wire.appstats.v1.appstats_pb2 import AccessMethod, App, StreamReportsRequest
 
-MAX_REPORTS: Final = 1000
+MAX_REPORTS: Final = 250
 """How many reports go into one batch: enough that a batch costs little, few enough that making one keeps nobody waiting."""
 
 

@@ -19,7 +19,9 @@ from appstatsd.accesslog.origins import HostPattern, Origin
 METHODS: Final[Mapping[str, int]] = {"path": 1, "subdomain": 2, "terminal": 3}
 """Access methods with their numbers on the wire."""
 MAX_SLUG_CHARACTERS: Final = 256
-_UUIDS_REMEMBERED: Final = 1 << 16
+_APPS_REMEMBERED: Final = 1 << 14
+_MAX_REMEMBERED_CHARACTERS: Final = 1024
+"""Of all names of an app together: callers may send longer ones, and must not fill the memory with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +68,38 @@ class Naming:
     def app_of(self, entry: Entry) -> NamedApp | Unnamed:
         """The app that the entry tells of, or why it tells of none."""
         in_host = {} if self.host_pattern is None else self.host_pattern.names_in(entry.host)
-        ids = []
-        for origins, missing in (
-            (self.user, Unnamed.NO_USER),
-            (self.workspace, Unnamed.NO_WORKSPACE),
-            (self.agent, Unnamed.NO_AGENT),
-        ):
-            name = _first(origins, entry, in_host)
-            if not name:
-                return missing
-            made = id_of(name, self.namespace)
-            if made is None:
-                return Unnamed.NO_UUID
-            ids.append(made)
-        method = METHODS.get(_first(self.access_method, entry, in_host).lower(), 0)
-        if not method:
-            return Unnamed.NO_ACCESS_METHOD
-        slug = _first(self.slug_or_port, entry, in_host)
-        if len(slug) > MAX_SLUG_CHARACTERS or "\0" in slug or (not slug and method != METHODS["terminal"]):
-            return Unnamed.NO_SLUG_OR_PORT
-        return NamedApp(ids[0], ids[1], ids[2], method, slug)
+        names = (
+            _first(self.user, entry, in_host),
+            _first(self.workspace, entry, in_host),
+            _first(self.agent, entry, in_host),
+            _first(self.access_method, entry, in_host),
+            _first(self.slug_or_port, entry, in_host),
+        )
+        if sum(map(len, names)) > _MAX_REMEMBERED_CHARACTERS:
+            return _app(*names, self.namespace)
+        return _remembered_app(*names, self.namespace)
 
 
-@lru_cache(_UUIDS_REMEMBERED)
+def _app(user: str, workspace: str, agent: str, method: str, slug: str, namespace: UUID | None) -> NamedApp | Unnamed:
+    ids = []
+    for name, missing in ((user, Unnamed.NO_USER), (workspace, Unnamed.NO_WORKSPACE), (agent, Unnamed.NO_AGENT)):
+        if not name:
+            return missing
+        made = id_of(name, namespace)
+        if made is None:
+            return Unnamed.NO_UUID
+        ids.append(made)
+    number = METHODS.get(method.lower(), 0)
+    if not number:
+        return Unnamed.NO_ACCESS_METHOD
+    if len(slug) > MAX_SLUG_CHARACTERS or "\0" in slug or (not slug and number != METHODS["terminal"]):
+        return Unnamed.NO_SLUG_OR_PORT
+    return NamedApp(ids[0], ids[1], ids[2], number, slug)
+
+
+_remembered_app: Final = lru_cache(_APPS_REMEMBERED)(_app)
+
+
 def id_of(name: str, namespace: UUID | None) -> bytes | None:
     """The 16 bytes of a name: its own where it is a UUID, else those of version 5 in the namespace.
 
