@@ -186,9 +186,9 @@ class ReportStreams:
         try:
             while message is not None:
                 for place, batch in enumerate(opening.batches(message)):
-                    if place:  # a large message keeps others waiting no longer than a batch takes
+                    if place:  # what a large message holds waits like messages, and lets others have their turn
                         await asyncio.sleep(0)
-                    await stream.room()
+                        await stream.room()
                     self._take(stream, batch)
                 await stream.room()
                 message = await _read(context)

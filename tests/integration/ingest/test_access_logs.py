@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -162,14 +163,20 @@ def test_a_large_message_becomes_several_batches(logs: Served, open_log: Open) -
     assert sum(isinstance(event, Received) for event in logs.log.events) == 3
 
 
-def test_a_stream_is_not_read_faster_than_the_drain_takes(logs: Served, open_log: Open) -> None:
-    stream = open_log(logs)
+@pytest.mark.parametrize(("messages", "entries"), [(3 * MAX_UNANSWERED, 1), (1, 2 * MAX_UNANSWERED * MAX_REPORTS)])
+def test_a_stream_is_not_read_faster_than_the_drain_takes(
+    logs: Served, open_log: Open, messages: int, entries: int
+) -> None:
     logs.log.gate.clear()
-    for number in range(3 * MAX_UNANSWERED):
-        stream.send(message(http(common(stream_id=str(number))), node="edge-1"))
-    assert logs.log.asked.acquire(timeout=60)
+    logs.drain.put(Went(0, T0, 0))  # so that the drain is at the gate
+    stream = open_log(logs)
+    for number in range(messages):
+        told = (http(common(stream_id=f"{number} {entry}")) for entry in range(entries))
+        stream.send(message(*told, node="edge-1"))
+    eventually(logs.drain._items.qsize, lambda waiting: waiting >= MAX_UNANSWERED)
+    logs.run(asyncio.sleep(0.2))  # in which more would come
     logs.log.gate.set()
-    eventually(lambda: accepted(logs), lambda count: count == 3 * MAX_UNANSWERED)
+    eventually(lambda: accepted(logs), lambda count: count == messages * entries)
     together = [sum(isinstance(event, Received) for event in events) for events in logs.log.drains]
     assert max(together) <= MAX_UNANSWERED
 
