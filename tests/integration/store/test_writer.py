@@ -321,12 +321,13 @@ def test_two_daemons_and_a_third_party_on_the_same_workspaces_never_deadlock(url
             while not done.is_set():
                 chosen = [uuid.UUID(int=int(n) + 1) for n in order.choice(workspaces, 50, replace=False)]
                 try:
-                    connection.execute(
+                    locked = connection.execute(
                         "SELECT id FROM workspaces WHERE id = ANY (%s) ORDER BY id FOR NO KEY UPDATE", (chosen,)
-                    )
+                    ).fetchall()
+                    # Not those that a daemon has made since: they would be locked out of order.
                     connection.execute(
                         "UPDATE workspaces SET last_used_at = last_used_at - interval '1 s' WHERE id = ANY (%s)",
-                        (chosen,),
+                        ([found for (found,) in locked],),
                     )
                     connection.commit()
                 except psycopg.Error as error:
