@@ -551,6 +551,15 @@ class TestForgetting:
         assert (answer.acked_sequence, answer.rejected) == (2, [])
         assert story.ledger.collector.sessions == 1
 
+    def test_whoever_comes_next_takes_over_nothing_of_the_person(self, story: Story) -> None:
+        stream = story.opens()
+        story.says(stream, request(1, [report(7_777_777, T0 - 1, T0, of=app(1))]))
+        story.flush()
+        story.happens(Forgotten(user(1), story.wall))
+        story.says(stream, request(2, [report(2, of=app(2))]))
+        arrays, _ = story.ledger.to_snapshot()
+        assert [name for name, array in arrays.items() if session(7_777_777) in array.tobytes()] == []
+
     def test_news_of_rows_that_are_gone_do_no_harm(self, story: Story) -> None:
         stream = story.opens()
         story.says(stream, request(1, [report(1, T0 - HOUR, of=app(1)), report(2, T0 - HOUR, of=app(2))]))

@@ -16,6 +16,7 @@ from appstatsd.collect.apps import AppKey, Apps
 from appstatsd.collect.columns import Columns, Ints, Mask
 
 _APP_BITS = 32
+_NO_SESSION = np.zeros((), "V16")
 
 
 class Groups(Columns):
@@ -42,7 +43,7 @@ class Groups(Columns):
     sessions: Ints
     """How many sessions are rolled up; 0: there is no rolled-up row yet."""
     first_session_id: npt.NDArray[np.void]
-    """The rolled-up row's session_id, once there is one."""
+    """The rolled-up row's session_id, once there is one; else nil."""
     unsettled: npt.NDArray[np.int32]
     pinned: npt.NDArray[np.int32]
     """Settled sessions with an inferred end whose client is still remembered."""
@@ -97,6 +98,7 @@ class Groups(Columns):
         self.window_us[groups] = self._window_us
         self.settled_us[groups] = 0
         self.requests[groups] = self.sessions[groups] = 0
+        self.first_session_id[groups] = _NO_SESSION  # and not that of a group that had this number before
         self.unsettled[groups] = self.pinned[groups] = 0
         self.held_row[groups] = True
         self.order[groups] = np.arange(self._next_order, self._next_order + len(pairs))
