@@ -90,10 +90,3 @@ def test_it_names_all_shared_libraries_that_it_needs(packages: Path) -> None:
     for library in needed:
         package = "libc6" if library in of_libc or library.startswith("ld-linux") else of_package[library]
         assert package in named
-
-
-def test_the_rpm_has_the_same_files(packages: Path, tmp_path: Path) -> None:
-    [rpm] = packages.glob("*.rpm")
-    listed = subprocess.run(["rpm", "-qpl", rpm], capture_output=True, text=True, check=True).stdout.split("\n")
-    for path in ("/usr/bin/appstatsd", CONFIG, "/usr/lib/systemd/system/appstatsd.service"):
-        assert path in listed
