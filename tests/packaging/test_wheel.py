@@ -10,8 +10,13 @@ from pathlib import Path
 import appstatsd
 import pytest
 
+from tests.support import daemon
+from tests.support.daemon import DaemonProcess
 from tests.support.machine import ROOT, Machine
 from tests.support.packages import OLD
+
+BASE = sys._base_executable  # type: ignore[attr-defined]
+"""The Python that this one's environment was made of, which has pip."""
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +28,48 @@ def wheel(packages: Path) -> Path:
     return built
 
 
+def pip_install(python: Path | str, wheel: str) -> list[str]:
+    """The command that installs the wheel. Nothing is downloaded: what it requires has to be there."""
+    return [BASE, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", f"{wheel}[systemd]"]
+
+
+def test_pip_installs_it_into_an_environment_and_the_daemon_runs_from_there(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether what it requires is enough is what matters, so this one's packages stand in for the index's.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    [site] = (tmp_path / "env/lib").glob("python*/site-packages")
+    [own] = {Path(path) for path in sys.path if path.endswith("site-packages")}
+    for package in own.iterdir():
+        if "appstatsd" not in package.name and not package.name.endswith(".pth"):
+            (site / package.name).symlink_to(package)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    python = tmp_path / "env/bin/python"
+    subprocess.run(pip_install(python, str(wheel)), check=True)
+    command = tmp_path / "env/bin/appstatsd"
+    said = subprocess.run([command, "version"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert said.split()[-1] == appstatsd.__version__
+    monkeypatch.setattr(daemon, "COMMAND", command)
+    process = DaemonProcess(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
+    try:
+        process.start()
+        assert process.status().version == appstatsd.__version__
+        assert process.stop() == 0
+    finally:
+        process.kill()
+    assert process.surprises() == []
+
+
 def test_the_unit_runs_from_an_installed_wheel(host: Machine, wheel: Path) -> None:
     # The interpreter and what the wheel needs are taken from the package, which the index would give on another host.
     host.run("dpkg", "--unpack", f"/media/appstatsd_{OLD}-1_amd64.deb")
     host.run("sh", "-c", "cp -a /usr/lib/appstatsd /opt/appstatsd && dpkg --purge appstatsd")
-    site = "/opt/appstatsd/lib/python3.11/site-packages"
-    host.run("sh", "-c", f"rm -rf {site}/appstatsd {site}/appstatsd-*")
-    host.run("sh", "-c", f"cd {site} && {sys.executable} -m zipfile -e /media/wheel/{wheel.name} .")
-    share = f"{site}/appstatsd-{appstatsd.__version__}.data/data/share/appstatsd/systemd"
-    host.run(
-        "sh",
-        "-c",
-        "printf '#!/opt/appstatsd/bin/python3 -I\\nfrom appstatsd.cli.main import main\\n"
-        "raise SystemExit(main())\\n' >/usr/local/bin/appstatsd && chmod 755 /usr/local/bin/appstatsd",
-    )
-    # The lines of docs/install.md, but for where the environment is.
+    host.run("sh", "-c", "rm -rf /opt/appstatsd/lib/python3.11/site-packages/appstatsd* /opt/appstatsd/bin/appstatsd")
+    host.run(*pip_install("/opt/appstatsd/bin/python3", f"/media/wheel/{wheel.name}"))
+    # The lines of docs/install.md.
     page = (ROOT / "docs/install.md").read_text()
-    [lines] = re.findall(r"```sh\ncd /opt/appstatsd/share/appstatsd/systemd\n(.*?)```", page, re.DOTALL)
-    host.run("sh", "-ec", f"cd {share}\n" + lines.replace("sudo ", ""))
+    [link] = re.findall(r"^sudo (ln -s /opt/appstatsd/bin/appstatsd .*)$", page, re.MULTILINE)
+    [lines] = re.findall(r"```sh\n(cd /opt/appstatsd/share/appstatsd/systemd\n.*?)```", page, re.DOTALL)
+    host.run("sh", "-ec", link + "\n" + lines.replace("sudo ", ""))
     assert host.show("appstatsd", "ActiveState") == "active"
     host.run("appstatsd", "status")
