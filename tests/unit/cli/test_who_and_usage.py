@@ -83,6 +83,8 @@ def minutes(number: float) -> timedelta:
 @pytest.fixture
 def table(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
     monkeypatch.setenv("APPSTATSD_DATABASE_URL", postgres_url)
+    # Minutes may have passed since this file was read.
+    monkeypatch.setitem(globals(), "NOW", datetime.now(UTC).replace(microsecond=0))
     with Table(postgres_url) as table:
         yield table
 
