@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -25,7 +27,8 @@ def serve(settings: Settings) -> int:
     """
     # gRPC's own messages on standard error are no events; what matters of them comes as errors of its calls.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    import structlog
+    with _without_rich(settings):
+        import structlog
 
     from appstatsd.observe.journald import journal
     from appstatsd.observe.logging import configure
@@ -55,6 +58,19 @@ def _have_all_files() -> None:
     """Let the process have as many files as it may: each connection is one, and the usual 1024 are for `select` alone."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def _without_rich(settings: Settings) -> Iterator[None]:
+    """structlog loads rich wherever it is installed, 9 MiB that a daemon whose logs nobody reads by eye has no use for."""
+    hidden = settings.log_format != "console" and "rich" not in sys.modules
+    if hidden:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # what an import then takes for missing
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["rich"]
 
 
 def _make_default_folder(settings: Settings) -> None:
