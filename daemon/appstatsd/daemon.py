@@ -14,14 +14,13 @@ import os
 import signal
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from appstatsd.activity.notices import ToldReporter
 from appstatsd.activity.ways import tellers
-from appstatsd.addresses import Address
 from appstatsd.clock import Clock, SystemClock
 from appstatsd.collect.rollup import Flushed as RolledUp
 from appstatsd.deliver.deliverer import Deliverer
@@ -37,15 +36,7 @@ from appstatsd.ingest.admin import Admin
 from appstatsd.ingest.certificates import Certificates
 from appstatsd.ingest.erasure import Erasure
 from appstatsd.ingest.reports import ReportStreams
-from appstatsd.ingest.server import (
-    DATABASE,
-    ERASURE_SERVICE,
-    QUARANTINE_SERVICE,
-    REPORT_SERVICE,
-    Server,
-    SocketRights,
-    handlers,
-)
+from appstatsd.ingest.servers import Servers
 from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
@@ -118,10 +109,9 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._drain_runs = False
-        self._servers: list[Server] = []
+        self._servers: Servers | None = None
         self._certificates = None if settings.tls is None else Certificates(settings.tls)
         self._logs = _access_logs(settings, clock)
-        self._telling: set[asyncio.Task[None]] = set()
         self._store = _store(settings)
         self._tellers = tellers(settings, lambda: self._store.shown_url)
         self._ledger = ledger
@@ -217,28 +207,16 @@ class Daemon:
                 tellers=self._tellers,
             )
             self._metrics.serve(settings.metrics_listen, parts)
-        stream: tuple[str, grpc.RpcMethodHandler[Any, Any]] = (
-            "StreamReports",
-            grpc.stream_stream_rpc_method_handler(self._streams.handle),
+        self._servers = Servers(
+            settings,
+            self._certificates,
+            streams=grpc.stream_stream_rpc_method_handler(self._streams.handle),
+            access_logs=[] if self._logs is None else [self._logs.service(self._streams.serve)],
+            admin=self._admin,
+            erasure=Erasure(self._drain, self._deliverer, self._event_log, self._store.connection).service(),
         )
-        logs = [] if self._logs is None else [self._logs.service(self._streams.serve)]
-        erasure = Erasure(self._drain, self._deliverer, self._event_log, self._store.connection).service()
-        rights = SocketRights(settings.socket_mode, settings.socket_gid)
-        if settings.admin_listen is None:
-            admin = reports = Server([*self._admin.services(stream), erasure, *logs], rights, self._certificates)
-        else:
-            reports = Server([handlers(REPORT_SERVICE, dict([stream])), *logs], rights, self._certificates)
-            admin = Server([*self._admin.services(), erasure], rights, self._certificates)
-            self._servers.append(admin)
-        admin.reflect([REPORT_SERVICE, QUARANTINE_SERVICE, ERASURE_SERVICE])
-        self._servers.append(reports)
-        addresses: list[Address] = []
-        for server in self._servers:
-            for name in ("", REPORT_SERVICE):
-                await server.set_health(name, serving=True)
-            await server.set_health(DATABASE, self._deliverer.figures().database_state is DatabaseState.UP)
-            wanted = settings.listen if server is reports else (settings.admin_address,)
-            addresses += await server.start(wanted)
+        database_is_up = self._deliverer.figures().database_state is DatabaseState.UP
+        addresses = await self._servers.start(database_is_up=database_is_up)
         shown = " ".join(str(address) for address in addresses)
         print(f"ready {shown}", flush=True)  # noqa: T201 -- whoever started the daemon waits for it
         self._log.info("Ready", addresses=shown, state_dir=str(settings.state_dir), durability=settings.durability)
@@ -246,7 +224,7 @@ class Daemon:
     async def _stop(self) -> None:
         """Flush while still serving, end the streams, flush what came in meanwhile, then take the sockets away."""
         deadline_s = self._clock.mono_us() / 1_000_000 + STOP_SECONDS
-        if self._servers and self._failure is None:
+        if self._servers is not None and self._failure is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._last_flush()
@@ -256,8 +234,8 @@ class Daemon:
         # In a thread, so that who comes meanwhile is told to come back.
         await asyncio.to_thread(self._stop_writing, deadline_s)
         # The sockets go last: the time without them is what proxies notice of a restart.
-        for server in self._servers:
-            await server.stop(grace_seconds=0)
+        if self._servers is not None:
+            await self._servers.stop()
         if self._drain_runs:
             self._drain.stop()
         self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
@@ -316,15 +294,8 @@ class Daemon:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _database_is(self, state: DatabaseState) -> None:
-        """Tell whoever asks for the health of `database`; from any thread."""
-
-        def tell() -> None:
-            for server in self._servers:
-                telling = self._loop.create_task(server.set_health(DATABASE, state is DatabaseState.UP))
-                self._telling.add(telling)
-                telling.add_done_callback(self._telling.discard)
-
-        self._loop.call_soon_threadsafe(tell)
+        if self._servers is not None:
+            self._servers.database_is(state is DatabaseState.UP)
 
     def _figures(self, ledger: Ledger) -> str:
         """How it is doing, in a line."""
