@@ -24,7 +24,7 @@ def main() -> None:
     print(
         "| language | begin + end | empty unary call | calls of the proxy in one unary call |\n| --- | --- | --- | --- |"
     )
-    for language in languages():
+    for language in (each.as_timed() for each in languages()):
         if lacking := missing(language):
             print(f"| {language.name} | left out: needs {', '.join(lacking)} | | |")
             continue

@@ -21,7 +21,7 @@ Invariant: a scenario says nothing about a language; it is the same for all of t
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,12 @@ class Language:
     needs: list[str]
     build: list[list[str]]
     command: list[str]
+    bench_build: list[list[str]] = field(default_factory=list)
+    bench_command: list[str] = field(default_factory=list)
+
+    def as_timed(self) -> Language:
+        """The same, built as it is used where it is not tested."""
+        return replace(self, build=self.bench_build or self.build, command=self.bench_command or self.command)
 
 
 def scenarios() -> list[Scenario]:
