@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,28 @@ def test_pip_installs_it_into_an_environment_and_the_daemon_runs_from_there(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     python = tmp_path / "env/bin/python"
     subprocess.run(pip_install(python, str(wheel)), check=True)
-    command = tmp_path / "env/bin/appstatsd"
-    said = subprocess.run([command, "version"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    monkeypatch.setattr(daemon, "COMMAND", tmp_path / "env/bin/appstatsd")
+    check_daemon(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("pipx") is None, reason="needs pipx")
+def test_pipx_installs_it_with_what_it_requires_and_the_daemon_runs_from_there(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pipx looks after an environment of its own, so what the wheel requires comes from the index.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("PIPX_HOME", str(tmp_path / "pipx"))
+    monkeypatch.setenv("PIPX_BIN_DIR", str(tmp_path / "bin"))
+    subprocess.run(["pipx", "install", "--python", BASE, str(wheel)], check=True)
+    monkeypatch.setattr(daemon, "COMMAND", tmp_path / "bin/appstatsd")
+    check_daemon(tmp_path)
+
+
+def check_daemon(folder: Path) -> None:
+    """The installed command is of this version, and the daemon that it starts serves."""
+    said = subprocess.run([daemon.COMMAND, "version"], capture_output=True, text=True, check=True, cwd=folder).stdout
     assert said.split()[-1] == appstatsd.__version__
-    monkeypatch.setattr(daemon, "COMMAND", command)
-    process = DaemonProcess(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
+    process = DaemonProcess(folder, "postgresql://nobody@127.0.0.1:1/none")
     try:
         process.start()
         assert process.status().version == appstatsd.__version__
