@@ -133,7 +133,7 @@ def main(names: list[str]) -> int:
             server = PostgresServer(Path(folder) / "data", make_template(Path(folder)))
             server.start()
             try:
-                soaked = soak(language, Path(folder), server.url(), rounds=99, pairs=10_000, cuts=100)
+                soaked = soak(language, Path(folder), server.url(), rounds=199, pairs=5_000, cuts=110)
             finally:
                 server.remove()
         warm, end = soaked.warm, soaked.end

@@ -22,6 +22,6 @@ def test_sessions_over_a_broken_connection_arrive_once_and_leave_nothing(
 ) -> None:
     if lacking := missing(language):
         pytest.skip(f"needs {', '.join(lacking)}")
-    soaked = soak(language, tmp_path, postgres_url, rounds=5, pairs=1000, cuts=CUTS)
+    soaked = soak(language, tmp_path, postgres_url, rounds=14, pairs=500, cuts=CUTS)
     assert soaked.reconnects >= CUTS
     assert not soaked.leaks()

@@ -218,6 +218,8 @@ def test_at_shutdown_a_proxy_with_the_drop_in_ends_its_sessions_before_the_daemo
     host.write(
         "/etc/systemd/system/proxy.service",
         f"[Service]\nDynamicUser=yes\nStateDirectory=proxy\nProtectHome=no\nEnvironment=PYTHONPATH={ROOT}/clients/python\n"
+        # Its /tmp is its own, and the checkout may be there.
+        f"BindReadOnlyPaths={ROOT}\n"
         f"ExecStart={PYTHON} {ROOT}/tests/systemd/reporter.py unix:{SOCKET} /var/lib/proxy/told\n",
     )
     host.write("/etc/systemd/system/proxy.service.d/appstatsd.conf", (ROOT / "systemd" / "proxy.conf").read_text())

@@ -299,7 +299,8 @@ class Campaign:
         # As late as it ever was: until then nothing that the daemon remembers would become older.
         self._clock.write_text(f"{MOST_STEP_SECONDS:+d}s")
         self._ensure_running()
-        for proxy in self._proxies.values():
+        for diary, proxy in self._proxies.items():
+            eventually(diary.exists, bool)  # one that was started last does not know yet how to end
             proxy.terminate()
         for proxy in self._proxies.values():
             assert proxy.wait(300) == 0, "a proxy could not close in order"

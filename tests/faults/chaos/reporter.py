@@ -60,7 +60,7 @@ class Diary:
 class Reporter:
     """One client_id, its batches and its live sessions."""
 
-    def __init__(self, target: str, diary: Diary, seed: int) -> None:
+    def __init__(self, target: str, diary: Diary, seed: int, closing: threading.Event) -> None:
         self._target = target
         self._diary = diary
         self._random = random.Random(seed)
@@ -69,7 +69,7 @@ class Reporter:
         self._unacked: dict[int, wire.StreamReportsRequest] = {}
         self._live: dict[bytes, list[Any]] = {}
         self._acked = 0
-        self.closing = threading.Event()
+        self._closing = closing
         self._diary.write(client=self._client_id)
 
     def run(self) -> None:
@@ -100,7 +100,7 @@ class Reporter:
                 if self._live:
                     self._send(outgoing, list(self._live.items()))
                 self._converse(outgoing, answers)
-                return self.closing.is_set() and answers.code() is grpc.StatusCode.OK
+                return self._closing.is_set() and answers.code() is grpc.StatusCode.OK
             finally:
                 outgoing.put(None)
                 answers.cancel()
@@ -108,10 +108,10 @@ class Reporter:
     def _converse(self, outgoing: queue.SimpleQueue[bytes | None], answers: Iterator[Any]) -> None:
         said_closing = False
         while True:
-            while len(self._unacked) < IN_FLIGHT and not self.closing.is_set():
+            while len(self._unacked) < IN_FLIGHT and not self._closing.is_set():
                 self._send(outgoing, self._news())
                 time.sleep(self._random.uniform(0, 2 * PACE_SECONDS))
-            if self.closing.is_set() and not said_closing and not self._unacked:
+            if self._closing.is_set() and not said_closing and not self._unacked:
                 if self._live:
                     for session in self._live.values():
                         session[2] = _now()
@@ -187,9 +187,9 @@ def _no_edge(time_us: int) -> int:
 
 
 def main(target: str, diary: str, seed: str) -> None:
-    reporter = Reporter(target, Diary(diary), int(seed))
-    signal.signal(signal.SIGTERM, lambda *_: reporter.closing.set())
-    reporter.run()
+    closing = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: closing.set())  # before the diary says that it is there
+    Reporter(target, Diary(diary), int(seed), closing).run()
 
 
 if __name__ == "__main__":
