@@ -42,8 +42,9 @@ ASIDE = {
     "store_ways": "which way into the table costs least",
     "backlog_memory": "what a waiting row costs the one writer",
     "journal_store": "what a durable commit costs, in what store",
+    "imports": "what an import of a million log lines costs beside reading, parsing and COPY of them",
 }
-"""What decisions rest on (docs/decisions/); each a program of its own, with its own table, run where it is asked for."""
+"""What decisions and pages of the docs rest on; each a program with a table of its own, run where it is asked for."""
 
 
 def main() -> int:

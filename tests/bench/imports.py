@@ -100,9 +100,7 @@ def read_parse_copy(parse: Callable[[bytes], object], url: str, log: Path) -> No
         for line in file:
             parse(line)
         file.seek(0)
-        with connection.cursor().copy(
-            "COPY plain_lines FROM STDIN (FORMAT csv, DELIMITER e'\\x01', QUOTE e'\\x02')"
-        ) as copy:
+        with connection.cursor().copy(COPY) as copy:
             while block := file.read(1 << 20):
                 copy.write(block)
 
