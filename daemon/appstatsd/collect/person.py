@@ -29,21 +29,24 @@ class Person:
 
 def look(state: State, user_id: bytes) -> Person:
     """How much is held of this person; changes nothing."""
-    rows, groups = _find(state, user_id)
-    live = int(np.count_nonzero(state.sessions.ended_us[rows] == 0))
-    return Person(live, len(rows) - live, len(groups))
+    return _count(state, *_find(state, user_id))
 
 
 def forget(state: State, user_id: bytes) -> Person:
     """Erase this person; how much there was. A later report of one of the sessions begins it anew."""
-    found = look(state, user_id)
     rows, groups = _find(state, user_id)
+    found = _count(state, rows, groups)
     if len(groups):
         state.sessions.forget(rows)
         state.groups.forget(groups)
         # Rows that are free again must not stand in a list under their old meaning.
         state.rebuild_lists()
     return found
+
+
+def _count(state: State, rows: Ints, groups: Ints) -> Person:
+    live = int(np.count_nonzero(state.sessions.ended_us[rows] == 0))
+    return Person(live, len(rows) - live, len(groups))
 
 
 def _find(state: State, user_id: bytes) -> tuple[Ints, Ints]:

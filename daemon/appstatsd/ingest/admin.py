@@ -6,7 +6,6 @@ what is told is what one moment held.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +19,7 @@ from appstatsd.drain import Drain, Question
 from appstatsd.events import QuarantineDropped, QuarantineRetried
 from appstatsd.flushes import Flushes
 from appstatsd.ingest.server import QUARANTINE_SERVICE, REPORT_SERVICE, handlers
+from appstatsd.ingest.told import Told, serialized
 from appstatsd.ledger import Ledger
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 
@@ -54,18 +54,16 @@ class Admin:
                 REPORT_SERVICE,
                 {
                     **dict(report_methods),
-                    "Flush": unary(self.flush, wire.FlushRequest.FromString, _serialized),
-                    "GetStatus": unary(self.get_status, wire.GetStatusRequest.FromString, _serialized),
+                    "Flush": unary(self.flush, wire.FlushRequest.FromString, serialized),
+                    "GetStatus": unary(self.get_status, wire.GetStatusRequest.FromString, serialized),
                 },
             ),
             handlers(
                 QUARANTINE_SERVICE,
                 {
-                    "ListQuarantine": unary(self.list_quarantine, wire.ListQuarantineRequest.FromString, _serialized),
-                    "RetryQuarantine": unary(
-                        self.retry_quarantine, wire.RetryQuarantineRequest.FromString, _serialized
-                    ),
-                    "DropQuarantine": unary(self.drop_quarantine, wire.DropQuarantineRequest.FromString, _serialized),
+                    "ListQuarantine": unary(self.list_quarantine, wire.ListQuarantineRequest.FromString, serialized),
+                    "RetryQuarantine": unary(self.retry_quarantine, wire.RetryQuarantineRequest.FromString, serialized),
+                    "DropQuarantine": unary(self.drop_quarantine, wire.DropQuarantineRequest.FromString, serialized),
                 },
             ),
         ]
@@ -86,14 +84,9 @@ class Admin:
 
     async def flush_now(self, as_of_us: int | None) -> FlushOutcome:
         """Roll up, and wait until every row is in the database, or can't be; no longer than a flush may take."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[FlushOutcome] = loop.create_future()
-
-        def answer(outcome: FlushOutcome) -> None:
-            loop.call_soon_threadsafe(_resolve, waiting, outcome)
-
-        self._drain.put(self._flushes.call(as_of_us, answer))
-        return await waiting
+        outcome: Told[FlushOutcome] = Told()
+        self._drain.put(self._flushes.call(as_of_us, outcome.tell))
+        return await outcome.value
 
     async def get_status(self, request: wire.GetStatusRequest, context: _Context) -> wire.GetStatusResponse:
         """What the daemon holds and how it is doing."""
@@ -138,28 +131,13 @@ class Admin:
         return tuple(sorted(wanted.intersection(known))), sorted(wanted.difference(known))
 
     async def _ask(self, look: Callable[[Ledger], _T]) -> _T:
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[_T] = loop.create_future()
-
-        def ask(ledger: Ledger) -> None:
-            loop.call_soon_threadsafe(_resolve, waiting, look(ledger))
-
-        self._drain.put(Question(ask))
-        return await waiting
-
-
-def _resolve(waiting: asyncio.Future[_T], value: _T) -> None:
-    if not waiting.done():  # whoever waited may be gone
-        waiting.set_result(value)
+        seen: Told[_T] = Told()
+        self._drain.put(Question(lambda ledger: seen.tell(look(ledger))))
+        return await seen.value
 
 
 def _nothing(ledger: Ledger) -> None:
     pass
-
-
-def _serialized(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
 
 
 def _shown(row: Quarantined) -> wire.QuarantinedRow:

@@ -8,9 +8,8 @@ and only then from the database, so that no row comes back. Invariant: what is t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -19,12 +18,12 @@ from appstatsd.deliver.deliverer import Deliverer
 from appstatsd.drain import Drain, EventLog, ForgetCall, Question
 from appstatsd.errors import RowsRefused, StoreUnavailable
 from appstatsd.ingest.server import ERASURE_SERVICE, handlers
+from appstatsd.ingest.told import Told, serialized
 from appstatsd.ledger import Held
 from appstatsd.store.removal import Connect, RowsOfPerson
 from appstatsd.wire.appstats.v1 import appstats_pb2 as wire
 
 _ID_BYTES: Final = 16
-_T = TypeVar("_T")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -44,7 +43,7 @@ class Erasure:
             ERASURE_SERVICE,
             {
                 "ForgetUser": grpc.unary_stream_rpc_method_handler(
-                    self.forget_user, wire.ForgetUserRequest.FromString, _serialized
+                    self.forget_user, wire.ForgetUserRequest.FromString, serialized
                 )
             },
         )
@@ -83,7 +82,7 @@ class Erasure:
         )
 
     async def _count(self, user_id: bytes, rows: RowsOfPerson) -> wire.ForgetUserResponse:
-        held: _Told[Held] = _Told()
+        held: Told[Held] = Told()
         self._drain.put(Question(lambda ledger: held.tell(ledger.held(user_id))))
         answer = _of(await held.value)
         answer.files_set_aside.extend(self._event_log.set_aside())
@@ -95,36 +94,15 @@ class Erasure:
 
     async def _erase(self, user_id: bytes) -> wire.ForgetUserResponse:
         """From memory and from the state directory, so that nothing of it can reach the database any more."""
-        erased: _Told[Held] = _Told()
-        gone: _Told[None] = _Told()
-        none_on_its_way: _Told[None] = _Told()
+        erased: Told[Held] = Told()
+        gone: Told[None] = Told()
+        none_on_its_way: Told[None] = Told()
         self._drain.put(ForgetCall(user_id, erased.tell, lambda: gone.tell(None)))
         held = await erased.value
         self._deliverer.erased(lambda: none_on_its_way.tell(None))
         await gone.value
         await none_on_its_way.value
         return _of(held)
-
-
-class _Told(Generic[_T]):
-    """Something that another thread tells, once."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.value: asyncio.Future[_T] = self._loop.create_future()
-
-    def tell(self, value: _T) -> None:
-        """From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
-            self._loop.call_soon_threadsafe(self._resolve, value)
-
-    def _resolve(self, value: _T) -> None:
-        if not self.value.done():  # whoever waited may be gone
-            self.value.set_result(value)
-
-
-def _serialized(message: wire.ForgetUserResponse) -> bytes:
-    return message.SerializeToString()
 
 
 def _of(held: Held) -> wire.ForgetUserResponse:
