@@ -6,6 +6,7 @@ start.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -17,20 +18,6 @@ from typing import Final
 import click
 
 from appstatsd.cli import exits
-from appstatsd.cli.check_config import check_config
-from appstatsd.cli.demo import demo
-from appstatsd.cli.flush import flush
-from appstatsd.cli.forget import forget
-from appstatsd.cli.import_logs import import_logs
-from appstatsd.cli.journal import journal
-from appstatsd.cli.migrate import migrate
-from appstatsd.cli.prune import prune
-from appstatsd.cli.quarantine import quarantine
-from appstatsd.cli.serve import serve
-from appstatsd.cli.status import status
-from appstatsd.cli.usage import usage
-from appstatsd.cli.version import version
-from appstatsd.cli.who import who
 from appstatsd.errors import AppstatsdError
 from appstatsd.settings import SettingsError
 
@@ -38,7 +25,44 @@ _HIDDEN_URL: Final = "_APPSTATSD_HIDDEN_DATABASE_URL"
 _LIKE_A_PASSWORD: Final = re.compile(r"//[^/?#@]*:.*@|password", re.IGNORECASE)
 
 
+_COMMANDS: Final = {
+    "serve": "serve",
+    "migrate": "migrate",
+    "status": "status",
+    "flush": "flush",
+    "quarantine": "quarantine",
+    "journal": "journal",
+    "who": "who",
+    "usage": "usage",
+    "import": "import_logs",
+    "prune": "prune",
+    "forget": "forget",
+    "check-config": "check_config",
+    "demo": "demo",
+    "version": "version",
+}
+"""By name, the module of a command, which is called as its function is."""
+
+
+class Commands(click.Group):
+    """The commands; the module of one is loaded when it is asked for, so that none waits for what another needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, as help shows them."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; None: there is none."""
+        name = _COMMANDS.get(cmd_name)
+        if name is None:
+            return None
+        command = getattr(importlib.import_module(f"appstatsd.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit status: 0 done, 1 not done, 2 wrong command line or setting, 69 no daemon answers. "
     'Shell completion: eval "$(_APPSTATSD_COMPLETE=bash_source appstatsd)", likewise for zsh and fish.',
@@ -49,14 +73,6 @@ def cli() -> None:
     Settings come from flags, APPSTATSD_* environment variables and a TOML file (--config), in that order, each under
     the same name: --report-interval, APPSTATSD_REPORT_INTERVAL, report-interval.
     """
-
-
-_COMMANDS: Final = (
-    *(serve, migrate, status, flush, quarantine, journal, who, usage, import_logs),
-    *(prune, forget, check_config, demo, version),
-)
-for _command in _COMMANDS:
-    cli.add_command(_command)
 
 
 def main() -> int:
