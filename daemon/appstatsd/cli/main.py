@@ -19,6 +19,7 @@ import click
 
 from appstatsd.cli import exits
 from appstatsd.errors import AppstatsdError
+from appstatsd.loading import kept_for_good
 from appstatsd.settings import SettingsError
 
 _HIDDEN_URL: Final = "_APPSTATSD_HIDDEN_DATABASE_URL"
@@ -56,7 +57,8 @@ class Commands(click.Group):
         name = _COMMANDS.get(cmd_name)
         if name is None:
             return None
-        command = getattr(importlib.import_module(f"appstatsd.cli.{name}"), name)
+        with kept_for_good():
+            command = getattr(importlib.import_module(f"appstatsd.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

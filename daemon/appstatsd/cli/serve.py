@@ -14,6 +14,7 @@ from appstatsd.addresses import UnixAddress
 from appstatsd.cli import exits
 from appstatsd.cli.options import SettingsCommand, with_settings
 from appstatsd.errors import AppstatsdError
+from appstatsd.loading import kept_for_good
 from appstatsd.settings import Settings
 
 
@@ -27,7 +28,9 @@ def serve(settings: Settings) -> int:
     """
     # gRPC's own messages on standard error are no events; what matters of them comes as errors of its calls.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with _without_rich(settings):
+    # numpy's linear algebra, of which nothing is used, else starts a thread for each core, and has it spin for a while.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with kept_for_good(), _without_rich(settings):
         import structlog
 
     from appstatsd.observe.journald import journal
@@ -41,7 +44,8 @@ def serve(settings: Settings) -> int:
     try:
         _make_default_folder(settings)
         _have_all_files()
-        from appstatsd.daemon import run
+        with kept_for_good():
+            from appstatsd.daemon import run
 
         return exits.at_once(run(settings))
     except NotifyMissing as error:
