@@ -105,14 +105,14 @@ class State:
         """Make the lists anew, from the tables: after a snapshot was loaded, or when other rules are in force."""
         sessions = self.sessions
         flags = sessions.flags[: sessions.used]
-        unsettled = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & (SETTLED | QUEUED) == 0))
-        changed = np.flatnonzero(sessions.held_row[: sessions.used] & (flags & TOUCHED != 0))
+        unsettled, changed = flags & (SETTLED | QUEUED) == 0, flags & TOUCHED != 0
+        touched = np.flatnonzero(sessions.held_row[: sessions.used] & (unsettled | changed))
         self.young, self.long, self.idle_groups = Due(), [], Due()
         self.touched = []
         queue = np.flatnonzero(flags & QUEUED)
         self.queue = queue[np.argsort(sessions.order[queue])]
         flags &= np.uint8(sessions.PERSISTENT)
-        self.touch(np.union1d(unsettled, changed))
+        self.touch(touched)
         self.list_idle(self.groups.idle())
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
