@@ -41,7 +41,6 @@ from appstatsd.journal.damage import OnDamage
 from appstatsd.journal.files import DiskFiles, own
 from appstatsd.ledger import Ledger
 from appstatsd.observe.logging import set_level
-from appstatsd.observe.metrics import Metrics, Parts
 from appstatsd.observe.notify import ServiceManager, service_manager
 from appstatsd.observe.status import StatusPage
 from appstatsd.settings import Settings, SettingsError
@@ -53,6 +52,7 @@ from appstatsd.store.writer import PostgresReporter
 
 if TYPE_CHECKING:
     from appstatsd.ingest.access_logs import AccessLogs
+    from appstatsd.observe.metrics import Metrics
 
 STOP_SECONDS = 15.0
 """How long a clean stop may take for its flushes and for ending the streams."""
@@ -133,8 +133,13 @@ class Daemon:
         self._retention = Retention(
             OldRows(self._store.connection, settings.retention_us), settings.retention_us, self._deliverer.idle
         )
-        self._metrics = Metrics()
-        self._flushes = Flushes(self._deliverer, clock, settings.flush_timeout_us, self._metrics.flush_seconds)
+        self._metrics = _metrics(settings)
+        self._flushes = Flushes(
+            self._deliverer,
+            clock,
+            settings.flush_timeout_us,
+            _unwatched if self._metrics is None else self._metrics.flush_seconds,
+        )
         self._drain = Drain(
             self._ledger,
             log,
@@ -145,7 +150,7 @@ class Daemon:
             answer=lambda answers: self._streams.answer(answers),
             rolled_up=self._rolled_up,
             outbox_changed=self._deliverer.kick,
-            acknowledged=self._metrics.ack_seconds,
+            acknowledged=_unwatched if self._metrics is None else self._metrics.ack_seconds,
             refuse=self._refuse,
             failed=self._failed,
         )
@@ -198,7 +203,9 @@ class Daemon:
             journal_damage=self._event_log.damage,
         )
         self._admin = Admin(self._drain, self._flushes, self._clock, page, test_clock=settings.enable_test_clock)
-        if settings.metrics_listen is not None:
+        if self._metrics is not None and settings.metrics_listen is not None:
+            from appstatsd.observe.metrics import Parts  # as in _metrics
+
             skipped = None if self._logs is None else self._logs.skipped
             parts = Parts(
                 *(self._drain.put, page, self._deliverer.figures, self._store.figures),
@@ -241,7 +248,8 @@ class Daemon:
         self._log.info("Stopped", backlog_rows=len(self._ledger.outbox))
 
     def _stop_writing(self, deadline_s: float) -> None:
-        self._metrics.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if self._drain_runs:
             self._deliverer.stop(max(deadline_s, self._clock.mono_us() / 1_000_000 + 1))
         for teller in self._tellers:
@@ -338,13 +346,27 @@ def _store(settings: Settings) -> Store:
     return OwnDatabase(EmbeddedPostgres(settings.state_dir), connect)
 
 
+# What follows has libraries of its own that take their time and their memory to load; they are for who has asked for it.
+
+
 def _access_logs(settings: Settings, clock: Clock) -> AccessLogs | None:
     if settings.naming is None:
         return None
-    # Envoy's messages take their time to load, which nobody else need wait for.
     from appstatsd.ingest.access_logs import AccessLogs
 
     return AccessLogs(settings.naming, clock)
+
+
+def _metrics(settings: Settings) -> Metrics | None:
+    if settings.metrics_listen is None:
+        return None
+    from appstatsd.observe.metrics import Metrics
+
+    return Metrics()
+
+
+def _unwatched(_seconds: float) -> None:
+    """What would be a metric, where there are none."""
 
 
 def _phase_us(settings: Settings) -> int:

@@ -3,6 +3,8 @@
 A kind says what it takes (`allowed`, a phrase for people), how that is called in help (`metavar`), and turns text into a
 value. Invariant: a value that a kind has returned is within what the kind allows; all else is a ValueError, whose text is
 what there is to say beyond `allowed`, and which never holds a secret.
+
+Kinds without parameters are plain classes: every command waits for this module, and a dataclass takes 0.6 ms to make.
 """
 
 from __future__ import annotations
@@ -134,12 +136,11 @@ class Choice:
         return text
 
 
-@dataclass(frozen=True, slots=True)
 class Boolean:
     """On or off."""
 
-    metavar: str = "BOOLEAN"
-    allowed: str = "true or false (also on, off, yes, no, 1, 0)"
+    metavar = "BOOLEAN"
+    allowed = "true or false (also on, off, yes, no, 1, 0)"
 
     def parse(self, text: str) -> bool:
         """Whether it is on."""
@@ -150,12 +151,11 @@ class Boolean:
         raise ValueError
 
 
-@dataclass(frozen=True, slots=True)
 class FileMode:
     """Permissions of a file, in octal."""
 
-    metavar: str = "MODE"
-    allowed: str = "an octal mode from 0000 to 0777, such as 0660"
+    metavar = "MODE"
+    allowed = "an octal mode from 0000 to 0777, such as 0660"
 
     def parse(self, text: str) -> int:
         """The permission bits."""
@@ -164,12 +164,11 @@ class FileMode:
         return int(text, 8)
 
 
-@dataclass(frozen=True, slots=True)
 class Group:
     """A group of this host."""
 
-    metavar: str = "GROUP"
-    allowed: str = "the name or the number of a group of this host"
+    metavar = "GROUP"
+    allowed = "the name or the number of a group of this host"
 
     def parse(self, text: str) -> int:
         """The group's number."""
@@ -181,12 +180,11 @@ class Group:
             raise ValueError("there is no such group") from None
 
 
-@dataclass(frozen=True, slots=True)
 class FilePath:
     """Where a file or folder is; nothing is looked up."""
 
-    metavar: str = "PATH"
-    allowed: str = "a path"
+    metavar = "PATH"
+    allowed = "a path"
 
     def parse(self, text: str) -> Path:
         """The path."""
@@ -195,36 +193,33 @@ class FilePath:
         return Path(text)
 
 
-@dataclass(frozen=True, slots=True)
 class ListenAddress:
     """Where to listen for gRPC."""
 
-    metavar: str = "ADDRESS"
-    allowed: str = f"unix:PATH (at most {MAX_SOCKET_PATH_BYTES} bytes of path) or HOST:PORT, such as 127.0.0.1:4390"
+    metavar = "ADDRESS"
+    allowed = f"unix:PATH (at most {MAX_SOCKET_PATH_BYTES} bytes of path) or HOST:PORT, such as 127.0.0.1:4390"
 
     def parse(self, text: str) -> Address:
         """The address."""
         return UnixAddress.parse(text) if text.startswith("unix:") else TcpAddress.parse(text)
 
 
-@dataclass(frozen=True, slots=True)
 class TcpListenAddress:
     """Where to listen for HTTP."""
 
-    metavar: str = "HOST:PORT"
-    allowed: str = "HOST:PORT, such as 127.0.0.1:9390"
+    metavar = "HOST:PORT"
+    allowed = "HOST:PORT, such as 127.0.0.1:9390"
 
     def parse(self, text: str) -> TcpAddress:
         """The address."""
         return TcpAddress.parse(text)
 
 
-@dataclass(frozen=True, slots=True)
 class Database:
     """Which PostgreSQL database."""
 
-    metavar: str = "URL"
-    allowed: str = (
+    metavar = "URL"
+    allowed = (
         "a PostgreSQL URL such as postgresql://user@host:5432/database, with special characters percent-encoded, "
         "or libpq's keyword=value form"
     )
@@ -234,12 +229,11 @@ class Database:
         return DatabaseUrl.parse(text)
 
 
-@dataclass(frozen=True, slots=True)
 class HttpAddress:
     """Who is told something over HTTP."""
 
-    metavar: str = "URL"
-    allowed: str = "a URL such as https://host.example.com/activity, without user and password"
+    metavar = "URL"
+    allowed = "a URL such as https://host.example.com/activity, without user and password"
 
     def parse(self, text: str) -> HttpUrl:
         """The URL."""

@@ -66,6 +66,27 @@ def writes_wait(url: str) -> None:
     eventually(waiting, lambda count: count > 0)
 
 
+NEEDED_BY_OTHERS = {
+    *("appstatsd.cli.demo", "appstatsd.cli.usage", "appstatsd.backfill", "rich.console", "matplotlib"),
+    *("appstatsd.observe.metrics", "prometheus_client", "http.server", "wsgiref.simple_server"),  # --metrics-listen
+    *("appstatsd.activity.hook", "appstatsd.activity.notify", "http.client", "urllib.request"),  # --activity-*
+    *("appstatsd.ingest.access_logs", "envoy"),  # --als-*
+    *("tomllib", "difflib"),  # --config, and names that are misspelled
+    "numpy.ma",  # np.unique and its like, which are slow besides
+}
+"""What takes its time and its memory to load, and is of no use to a daemon with every other setting at its default."""
+
+
+class TestStarting:
+    def test_it_loads_nothing_that_only_others_need(self, tmp_path: Path, database_url: str) -> None:
+        daemon = DaemonProcess(tmp_path, database_url, environment={"PYTHONPROFILEIMPORTTIME": "1"})
+        daemon.start()
+        daemon.kill()
+        loaded = {line.rpartition("|")[2].strip() for line in daemon.output if line.startswith("import time:")}
+        assert loaded > {"grpc", "numpy", "psycopg", "appstatsd.daemon"}
+        assert loaded & NEEDED_BY_OTHERS == set()
+
+
 class TestStopping:
     @pytest.mark.parametrize("number_of_signal", [signal.SIGTERM, signal.SIGINT])
     def test_it_writes_what_it_has_ends_its_streams_and_leaves_nothing(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from appstatsd.activity.hook import HttpHook
 from appstatsd.activity.notices import Teller
-from appstatsd.activity.notify import PostgresNotify
 from appstatsd.settings import Settings
 
 
@@ -19,10 +17,15 @@ def tellers(settings: Settings, own_url: Callable[[], str]) -> list[Teller]:
     """
     seconds = settings.report_interval_seconds
     found = []
+    # A way that is off is not loaded: HTTP's library alone is 1 MiB.
     if settings.activity_notify:
+        from appstatsd.activity.notify import PostgresNotify
+
         url = settings.database_url
         tell = PostgresNotify(own_url if url is None else lambda: url.text)
         found.append(Teller("notify", tell, seconds))
     if settings.activity_hook is not None:
+        from appstatsd.activity.hook import HttpHook
+
         found.append(Teller("hook", HttpHook(settings.activity_hook), seconds))
     return found

@@ -2,15 +2,15 @@
 
 The first of these that names a setting decides. Invariant: nothing is passed over in silence; a value that is not
 allowed, a key that is no setting and a file that cannot be read are errors that name their source.
+
+What only a file or a misspelled name needs is imported where it is needed, since every command reads its settings first.
 """
 
 from __future__ import annotations
 
 import pwd
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -158,6 +158,8 @@ def _config_file(flags: Flags, environ: Mapping[str, str]) -> tuple[Mapping[str,
         where = f"environment variable {CONFIG_VARIABLE}"
     else:
         return {}, ""
+    import tomllib
+
     try:
         with Path(path).open("rb") as file:
             keys = tomllib.load(file)
@@ -167,8 +169,8 @@ def _config_file(flags: Flags, environ: Mapping[str, str]) -> tuple[Mapping[str,
         raise SettingsError("config", Source(where, path), f"the file is not TOML: {error}") from None
     for name in keys:
         if name not in FIELDS:
-            near = get_close_matches(name.replace("_", "-").lower(), FIELDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = _closest(name.replace("_", "-").lower(), FIELDS)
+            hint = f"; did you mean {near}?" if near else ""
             wrong = f"there is no such setting{hint} (`appstatsd check-config` lists all)"
             raise SettingsError(name, Source(f"file {path}, key {name}", _HIDDEN), wrong)
     return keys, path
@@ -180,10 +182,17 @@ def _misspelled(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name in environ:
         if name.startswith("APPSTATSD_") and name not in known and name != CONFIG_VARIABLE:
-            near = get_close_matches(name, known, n=1, cutoff=0.9)
+            near = _closest(name, known, cutoff=0.9)
             if near:
-                found.append(f"environment variable {name} is no setting and has no effect; did you mean {near[0]}?")
+                found.append(f"environment variable {name} is no setting and has no effect; did you mean {near}?")
     return found
+
+
+def _closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """What somebody may have meant who wrote the name; empty where nothing comes near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=cutoff)), "")
 
 
 def _defaults(environ: Mapping[str, str], host: Host) -> dict[str, tuple[str]]:
