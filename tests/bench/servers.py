@@ -37,8 +37,11 @@ SERVER_CORE, CLIENT_CORE = _CORES[0], _CORES[-1]
 
 
 def build_programs() -> None:
-    """Build what is written in Go, and compile the daemon's modules, as a package has them."""
+    """Build what is written in Go, and compile the daemon's modules and its libraries', as a package has them."""
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "daemon/appstatsd")], check=True)
+    # What is imported stays compiled, unless the environment forbids it, as it does in many containers.
+    writing = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", "import appstatsd.cli.serve, appstatsd.daemon"], check=True, env=writing)
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["go", "build", "-o", f"{PROGRAMS}/", "./server", "./load", "./flush", "./proxy"],
