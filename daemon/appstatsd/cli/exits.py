@@ -29,6 +29,15 @@ class Failed(AppstatsdError):
         """What the process ends with."""
 
 
+def status_of(error: AppstatsdError) -> int:
+    """What a process ends with that could not go on for this reason."""
+    from appstatsd.settings import SettingsError  # which `appstatsd version` need not wait for
+
+    if isinstance(error, SettingsError):
+        return WRONG
+    return error.status if isinstance(error, Failed) else FAILED
+
+
 def at_once(status: int) -> int:
     """End the process without what the interpreter would still do, which is time without a socket.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from appstatsd.cli import exits, sources
-from appstatsd.cli.main import cli
+from appstatsd.cli.commands import cli
 from appstatsd.errors import AppstatsdError, StoreUnavailable
 from appstatsd.settings import TABLE, Settings
 from click.testing import CliRunner
