@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from appstatsd.loading import kept_for_good
-
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
@@ -29,11 +27,10 @@ class DatabaseUrl:
                 the text, since any part of it may be a password.
         """
         # libpq decides; it is loaded only where there is something to decide.
-        with kept_for_good():
-            from psycopg import ProgrammingError
-            from psycopg.conninfo import conninfo_to_dict
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
 
-            from appstatsd.store.url import redacted
+        from appstatsd.store.url import redacted
 
         try:
             parts = {name: str(value) for name, value in conninfo_to_dict(text).items()}

@@ -1,7 +1,8 @@
 """How is loaded what stays for as long as the process does?
 
 Without looking for garbage in it, neither meanwhile nor ever after: that was an eighth of the daemon's start, and 30 ms of
-each full collection, in which nothing else happens. Invariant: the collector runs again afterwards if it ran before.
+each full collection, in which nothing else happens. Invariant: the collector runs again afterwards if it ran before. For
+starts alone: of what is alive later, and kept for good, some may become garbage.
 """
 
 from __future__ import annotations

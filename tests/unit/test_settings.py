@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import typing
@@ -424,6 +425,14 @@ def test_reading_again_refuses_what_is_wrong_by_then(config: Config) -> None:
     config("batch-size = 0")
     with pytest.raises(SettingsError):
         old.read_again()
+
+
+def test_reading_again_keeps_nothing_from_the_garbage_collector() -> None:
+    """A start does (loading.py); but at a reload much is alive that becomes garbage later."""
+    old = settings({"database-url": ("postgresql://db/apps",)})
+    kept = gc.get_freeze_count()
+    old.read_again()
+    assert gc.get_freeze_count() == kept
 
 
 ALS = {

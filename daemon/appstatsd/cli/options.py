@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from appstatsd.cli.sources import CONFIG_VARIABLE, Host, read
+from appstatsd.loading import kept_for_good
 from appstatsd.settings import FIELDS, TABLE
 from appstatsd.values import Boolean, Choice, FilePath, Setting
 
@@ -54,7 +55,9 @@ def with_settings(only: Collection[str] | None = None) -> Callable[[Callable[...
                 if given not in (None, ()):
                     flags[row.name] = given if row.repeatable else (_text(given),)
             host = Host(os.getuid(), sys.stderr.isatty())
-            return command(read(flags, dict(os.environ), host, only=only), **arguments)
+            with kept_for_good():  # libpq, which reads a database's URL, is loaded for it
+                settings = read(flags, dict(os.environ), host, only=only)
+            return command(settings, **arguments)
 
         decorated: Command = run
         for row in reversed(rows):
