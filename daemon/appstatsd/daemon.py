@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
+import xxhash
 
 from appstatsd.activity.notices import ToldReporter
 from appstatsd.activity.ways import tellers
@@ -372,5 +372,4 @@ def _unwatched(_seconds: float) -> None:
 def _phase_us(settings: Settings) -> int:
     """How long after the start the first flush comes: another part of the interval for each daemon of a fleet."""
     name = f"{socket.gethostname()}\0{settings.state_dir}".encode()
-    part = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())
-    return part * settings.report_interval_us >> 64
+    return xxhash.xxh3_64_intdigest(name) * settings.report_interval_us >> 64

@@ -6,7 +6,7 @@ there is never much to replay. Invariant: snapshot and tail give the ledger back
 
 from __future__ import annotations
 
-import secrets
+import random
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -68,7 +68,7 @@ def recover_ledger(
             units += 1
         if len(recovery.damages) > lost:
             ledger.lost_events()  # found behind the last unit
-        journal = recovery.start(lambda: secrets.randbits(64), max_bytes)
+        journal = recovery.start(lambda: random.SystemRandom().getrandbits(64), max_bytes)
     except BaseException:
         recovery.close()
         raise

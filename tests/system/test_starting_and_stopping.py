@@ -72,6 +72,7 @@ NEEDED_BY_OTHERS = {
     *("appstatsd.activity.hook", "appstatsd.activity.notify", "http.client", "urllib.request"),  # --activity-*
     *("appstatsd.ingest.access_logs", "envoy"),  # --als-*
     *("tomllib", "difflib"),  # --config, and names that are misspelled
+    "_hashlib",  # hashlib and secrets, which bring OpenSSL for what xxhash and the kernel do as well
     "numpy.ma",  # np.unique and its like, which are slow besides
 }
 """What takes its time and its memory to load, and is of no use to a daemon with every other setting at its default."""

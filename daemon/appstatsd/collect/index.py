@@ -8,7 +8,7 @@ that its id hashes to, with no empty place before it.
 
 from __future__ import annotations
 
-import secrets
+import random
 from typing import Final
 
 import numpy as np
@@ -38,7 +38,8 @@ class Index:
     def __init__(self) -> None:
         # Random, so that nobody can choose ids that share a place; what is found does not depend on them. Multiply and
         # shift, see Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem" (1997).
-        self._factors = secrets.randbits(64) | 1, secrets.randbits(64) | 1
+        chosen = random.SystemRandom()
+        self._factors = chosen.getrandbits(64) | 1, chosen.getrandbits(64) | 1
         self._clear(_FIRST_BITS)
 
     def _clear(self, bits: int) -> None:

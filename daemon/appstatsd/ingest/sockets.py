@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import socket
@@ -18,6 +17,8 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import Final
+
+import xxhash
 
 from appstatsd.errors import AppstatsdError
 
@@ -105,7 +106,7 @@ class PublicSocket:
     @property
     def _prefix(self) -> str:
         # Of one length, and another for every socket in the folder: daemons may start side by side.
-        return f".{hashlib.blake2b(os.fsencode(self._path.name), digest_size=4).hexdigest()}-"
+        return f".{xxhash.xxh32_hexdigest(os.fsencode(self._path.name))}-"
 
     def _probe(self) -> None:
         try:
