@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from appstatsd.collect.groups import Groups
 from appstatsd.collect.rollup import ALL
 from appstatsd.collect.rules import SECOND_US, Rules
 from appstatsd.collect.sessions import QUEUED, Sessions
@@ -172,10 +171,11 @@ def contents(ledger: Ledger) -> dict[str, Any]:
     arrays["sessions.group"] = arrays["groups.order"][arrays["sessions.group"]]
     keys = unpack(arrays.pop("groups.apps.keys"), arrays.pop("groups.apps.ends"))
     arrays["groups.app"] = np.array([keys[number] for number in arrays["groups.app"].tolist()], np.object_)
-    for table, names in (("sessions", Sessions.DTYPES), ("groups", Groups.DTYPES)):
+    for table in ("sessions", "groups"):
         by_age = np.argsort(arrays[f"{table}.order"])
-        for name in names:
-            arrays[f"{table}.{name}"] = arrays[f"{table}.{name}"][by_age]
+        for name in arrays:
+            if name.startswith(f"{table}.") and name != f"{table}.next_order":
+                arrays[name] = arrays[name][by_age]
     return {**{name: _values(array) for name, array in arrays.items()}, **meta}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -217,8 +216,7 @@ def _begin(state: State, rows: Ints, reports: _Valid) -> None:
 
 
 def _consistent(state: State, rows: Ints, reports: _Valid) -> Mask:
-    known = state.groups.apps.numbers.get
-    numbers = np.fromiter(map(known, reports.keys, repeat(-1)), np.int64, len(reports.keys))
+    numbers = state.groups.apps.find(reports.keys)
     same_app = state.groups.app[state.sessions.group[rows]] == numbers[reports.app]
     same: Mask = same_app & (state.sessions.started_us[rows] == reports.started_us)
     return same

@@ -7,12 +7,14 @@ database wants are slices of it. Keys are plain `bytes` because there may be one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, Final, NewType
 
 import numpy as np
 import numpy.typing as npt
 
+from appstatsd.collect.columns import Ints, enlarged
 from appstatsd.packed import pack, unpack
 
 AppKey = NewType("AppKey", bytes)
@@ -49,44 +51,53 @@ class Apps:
     """The apps that groups are of, each under a small number for as long as a group holds it."""
 
     def __init__(self) -> None:
-        self.numbers: dict[AppKey, int] = {}
-        """The number of each known app."""
+        self._numbers: dict[AppKey, int] = {}
         self.keys: list[AppKey] = []
         """By number; under a number that is free stands `_NOBODY`, so that nothing keeps what is gone."""
-        self._holders: list[int] = []
+        self._holders = np.zeros(1024, np.int32)
+        """By number, and room for more, how many groups hold it."""
         self._free: list[int] = []
 
-    def hold(self, key: AppKey) -> int:
-        """The number of the app, which one more group holds now."""
-        number = self.numbers.get(key)
-        if number is None:
-            if self._free:
-                number = self._free.pop()
-                self.keys[number] = key
-            else:
-                number = len(self.keys)
-                self.keys.append(key)
-                self._holders.append(0)
-            self.numbers[key] = number
-        self._holders[number] += 1
-        return number
+    def find(self, keys: Sequence[AppKey]) -> Ints:
+        """The number of each app; -1: none is known."""
+        return np.fromiter(map(self._numbers.get, keys, repeat(-1)), np.int64, len(keys))
 
-    def release(self, number: int) -> None:
-        """One group holds the app no longer."""
-        self._holders[number] -= 1
-        if not self._holders[number]:
-            del self.numbers[self.keys[number]]
+    def find_or_add(self, keys: Sequence[AppKey]) -> list[int]:
+        """The number of each app; those that are new get theirs in this order, and are to be held."""
+        numbers = self._numbers
+        new = list(dict.fromkeys(key for key in keys if key not in numbers))
+        reused = self._free[: -len(new) - 1 : -1]
+        del self._free[len(self._free) - len(reused) :]
+        for number, key in zip(reused, new, strict=False):
+            self.keys[number] = key
+        begin = len(self.keys)
+        self.keys += new[len(reused) :]
+        numbers.update(zip(new, chain(reused, range(begin, len(self.keys))), strict=True))
+        if len(self.keys) > len(self._holders):
+            self._holders = enlarged(self._holders, len(self.keys) * 3 // 2)
+        return [numbers[key] for key in keys]
+
+    def hold(self, numbers: Ints) -> None:
+        """More groups hold these apps, one for each time that a number is named."""
+        np.add.at(self._holders, numbers, 1)
+
+    def release(self, numbers: Ints) -> None:
+        """Groups hold these apps no longer, one for each time that a number is named."""
+        np.subtract.at(self._holders, numbers, 1)
+        gone = np.unique(numbers[self._holders[numbers] == 0]).tolist()
+        for number in gone:
+            del self._numbers[self.keys[number]]
             self.keys[number] = _NOBODY
-            self._free.append(number)
+        self._free += gone
 
     def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """Copies of the keys by number, for a snapshot."""
         keys, ends = pack(self.keys)
         return {f"{prefix}.keys": keys, f"{prefix}.ends": ends}
 
-    def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]], held: npt.NDArray[np.int32]) -> None:
+    def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]], held: Ints) -> None:
         """Take over what `to_arrays` gave; `held` has the app's number once for each group that holds it."""
         self.keys = [AppKey(key) for key in unpack(arrays[f"{prefix}.keys"], arrays[f"{prefix}.ends"])]
-        self._holders = np.bincount(held, minlength=len(self.keys)).tolist()
-        self._free = [number for number, holders in enumerate(self._holders) if not holders]
-        self.numbers = {key: number for number, key in enumerate(self.keys) if self._holders[number]}
+        self._holders = np.bincount(held, minlength=len(self.keys)).astype(np.int32)
+        self._free = np.flatnonzero(self._holders == 0).tolist()
+        self._numbers = {key: number for number, key in enumerate(self.keys) if self._holders[number]}

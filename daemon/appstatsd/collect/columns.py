@@ -63,14 +63,14 @@ class Columns:
         """Rows that nobody holds any more; each was given out by `allot` and is given back once."""
         end = self._free_count + len(rows)
         if end > len(self._free):
-            self._free = _enlarged(self._free, end + end // 2)
+            self._free = enlarged(self._free, end + end // 2)
         self._free[self._free_count : end] = rows
         self._free_count = end
 
     def _grow(self, needed: int) -> None:
         self._capacity = max(needed, self._capacity + self._capacity // 2)
         for name in self.DTYPES:
-            setattr(self, name, _enlarged(getattr(self, name), self._capacity))
+            setattr(self, name, enlarged(getattr(self, name), self._capacity))
 
     def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
         """Copies of these rows, for a snapshot, where they get new numbers: their places. Keys begin with `prefix`."""
@@ -79,13 +79,14 @@ class Columns:
     def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `to_arrays` gave; the table must be new."""
         for name, dtype in self.DTYPES.items():
-            column = np.array(arrays[f"{prefix}.{name}"], dtype)
+            column = arrays[f"{prefix}.{name}"].astype(dtype, copy=False)
             self.used = len(column)
-            setattr(self, name, column)
-        self._capacity = self.used
+            self._capacity = max(self.used, _FIRST_CAPACITY)
+            setattr(self, name, enlarged(column, self._capacity))
 
 
-def _enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
+def enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
+    """A copy with room for so many, zeros at its end."""
     larger = np.zeros(capacity, column.dtype)
     larger[: len(column)] = column
     return larger

@@ -1,7 +1,8 @@
 """Which sessions share a rolled-up row, and what stands in it?
 
 A group is an app and a window: the floored start of its sessions, and the length that the window had when the group was
-made, which it keeps. Invariant: `unsettled` and `pinned` count the sessions that keep the group from going.
+made, which it keeps. Invariant: `unsettled` and `pinned` count the sessions that keep the group from going, and the index
+holds exactly the groups whose window has the length in force.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.apps import AppKey, Apps
-from appstatsd.collect.columns import Columns, Ints, Mask
+from appstatsd.collect.columns import Ints
+from appstatsd.collect.index import Words
+from appstatsd.collect.keyed import Keyed
 
-_APP_BITS = 32
 _NO_SESSION = np.zeros((), "V16")
 
 
-class Groups(Columns):
+class Groups(Keyed):
     """All groups held, by number."""
 
     DTYPES: ClassVar[Mapping[str, str]] = {
-        "app": "i4",
-        "window_start_us": "i8",
+        "start_and_app": "V16",
         "window_us": "i8",
         "requests": "i8",
         "sessions": "i8",
@@ -35,8 +36,9 @@ class Groups(Columns):
         "order": "i8",
         "held_row": "?",
     }
-    app: npt.NDArray[np.int32]
-    window_start_us: Ints
+    ID: ClassVar[str] = "start_and_app"
+    start_and_app: npt.NDArray[np.void]
+    """Two numbers: when its window starts, in microseconds, and its app's."""
     window_us: Ints
     requests: Ints
     """The true sum of its rolled-up sessions, which may be more than the table's column holds."""
@@ -49,70 +51,50 @@ class Groups(Columns):
     """Settled sessions with an inferred end whose client is still remembered."""
     settled_us: Ints
     """The latest now of a flush that settled one of its sessions; 0: none has."""
-    order: Ints
-    """Rises in the order in which groups were made."""
-    held_row: Mask
 
     def __init__(self, window_us: int) -> None:
         super().__init__()
         self.apps = Apps()
         self._window_us = window_us
-        self._next_order = 0
-        # Groups of the window in force, by the window's number and the app's; a Python int is the cheapest key.
-        self._index: dict[int, int] = {}
+
+    @property
+    def window_start_us(self) -> Ints:
+        """A view that is good until groups are added."""
+        return self._words.view(np.int64)[:, 0]
+
+    @property
+    def app(self) -> Ints:
+        """Numbers in `apps`; a view that is good until groups are added."""
+        return self._words.view(np.int64)[:, 1]
 
     def find_or_add(self, keys: Sequence[AppKey], app: Ints, started_us: Ints) -> Ints:
         """For each session its group; `app` leads from a session to its place in `keys`."""
-        windows = started_us // self._window_us
-        earliest = int(windows.min())
-        span = int(windows.max()) - earliest + 1
-        pairs, firsts, inverse = _distinct(app * span + (windows - earliest), len(keys) * span)
-        known, lookup = self.apps.numbers.get, self._index.get
-        pair_keys = [keys[place] for place in (pairs // span).tolist()]
-        pair_windows = (pairs % span + earliest).tolist()
-        found = np.array(
-            [
-                -1 if (number := known(key)) is None else lookup(window << _APP_BITS | number, -1)
-                for key, window in zip(pair_keys, pair_windows, strict=True)
-            ],
-            np.int64,
-        )
+        wanted = np.empty((len(app), 2), np.int64)
+        wanted[:, 0] = started_us // self._window_us * self._window_us
+        wanted[:, 1] = self.apps.find(keys)[app]
+        found = self._index.find(wanted.view(np.uint64), self._words)
         missing = np.flatnonzero(found < 0)
         if len(missing):
-            missing = missing[np.argsort(firsts[missing])]  # groups are made in the order of their sessions
-            wanted = [(pair_keys[pair], pair_windows[pair]) for pair in missing.tolist()]
-            made = dict.fromkeys(wanted)  # an app may have several places
-            added = dict(zip(made, self._add(list(made)).tolist(), strict=True))
-            found[missing] = [added[pair] for pair in wanted]
-        return found[inverse]
+            wanted[missing, 1] = self.apps.find_or_add([keys[place] for place in app[missing].tolist()])
+            found[missing] = self._add(wanted[missing].view(np.uint64))
+        return found
 
-    def _add(self, pairs: list[tuple[AppKey, int]]) -> Ints:
-        """New groups of these apps and windows, which have none yet."""
-        groups = self.allot(len(pairs))
-        numbers = [self.apps.hold(key) for key, _ in pairs]
-        windows = [window for _, window in pairs]
-        keys = [window << _APP_BITS | number for number, window in zip(numbers, windows, strict=True)]
-        self._index.update(zip(keys, groups.tolist(), strict=True))
-        self.app[groups] = numbers
-        self.window_start_us[groups] = np.array(windows, np.int64) * self._window_us
+    def _add(self, wanted: Words) -> Ints:
+        """New groups of these windows and apps; one for those that are the same, as an app may have several places."""
+        found, new = self._find_or_make(wanted)
+        groups = found[new]
+        self.apps.hold(self.app[groups])
         self.window_us[groups] = self._window_us
         self.settled_us[groups] = 0
         self.requests[groups] = self.sessions[groups] = 0
         self.first_session_id[groups] = _NO_SESSION  # and not that of a group that had this number before
         self.unsettled[groups] = self.pinned[groups] = 0
-        self.held_row[groups] = True
-        self.order[groups] = np.arange(self._next_order, self._next_order + len(pairs))
-        self._next_order += len(pairs)
-        return groups
+        return found
 
     def forget(self, groups: Ints) -> None:
         """These groups are gone; a new session begins new ones."""
-        for group in groups.tolist():
-            number = int(self.app[group])
-            window = int(self.window_start_us[group]) // int(self.window_us[group])
-            if self.window_us[group] == self._window_us:
-                del self._index[window << _APP_BITS | number]
-            self.apps.release(number)
+        self._index.remove(groups[self.window_us[groups] == self._window_us], self._words)
+        self.apps.release(self.app[groups])
         self.held_row[groups] = False
         self.give_back(groups)
 
@@ -131,12 +113,8 @@ class Groups(Columns):
     def change_window(self, window_us: int) -> None:
         """From now on new groups have this window; those that there are keep theirs."""
         self._window_us = window_us
-        self._index = {
-            int(self.window_start_us[group]) // window_us << _APP_BITS | int(self.app[group]): group
-            for group in np.flatnonzero(
-                self.held_row[: self.used] & (self.window_us[: self.used] == window_us)
-            ).tolist()
-        }
+        in_force = self.held_row[: self.used] & (self.window_us[: self.used] == window_us)
+        self._index.rebuild(np.flatnonzero(in_force), self._words)
 
     def keys_of(self, groups: Ints) -> list[AppKey]:
         """For each group, its app."""
@@ -146,29 +124,14 @@ class Groups(Columns):
     def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
         """See `Columns.to_arrays`."""
         arrays = super().to_arrays(prefix, rows)
-        arrays[f"{prefix}.next_order"] = np.array([self._next_order])
+        words = arrays.pop(f"{prefix}.{self.ID}").view(np.int64).reshape(-1, 2)
+        arrays[f"{prefix}.window_start_us"], arrays[f"{prefix}.app"] = words[:, 0].copy(), words[:, 1].astype(np.int32)
         arrays.update(self.apps.to_arrays(f"{prefix}.apps"))
         return arrays
 
     def from_arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `Columns.from_arrays`."""
-        super().from_arrays(prefix, arrays)
-        self._next_order = int(arrays[f"{prefix}.next_order"][0])
-        held = self.app[np.flatnonzero(self.held_row)]
-        self.apps.from_arrays(f"{prefix}.apps", arrays, held)
+        words = np.stack([arrays[f"{prefix}.window_start_us"], arrays[f"{prefix}.app"]], axis=1, dtype=np.int64)
+        super().from_arrays(prefix, {**arrays, f"{prefix}.{self.ID}": words.view("V16")[:, 0]})
+        self.apps.from_arrays(f"{prefix}.apps", arrays, self.app[self.held_row])
         self.change_window(self._window_us)
-
-
-def _distinct(values: Ints, limit: int) -> tuple[Ints, Ints, Ints]:
-    """The values that occur, the first place of each, and for each place which of them it has; all are below `limit`."""
-    count = len(values)
-    if limit > 8 * count + 1024:
-        distinct, firsts, inverse = np.unique(values, return_index=True, return_inverse=True)
-        return distinct, firsts, inverse
-    # A table is cheaper than sorting where it stays small.
-    first_place = np.full(limit, -1)
-    first_place[values[::-1]] = np.arange(count - 1, -1, -1)  # of several places the last one written stays
-    distinct = np.flatnonzero(first_place >= 0)
-    firsts = first_place[distinct]
-    first_place[distinct] = np.arange(len(distinct))
-    return distinct, firsts, first_place[values]
