@@ -3,12 +3,17 @@
 Invariant: every array of a table has the same capacity, rows below `used` have been given out at least once, and the
 rows in `free` are exactly those of them that nobody holds. Rows are given out in an order that depends on nothing but
 the order of the calls, so that a recovery gives out the same.
+
+A large column is a mapping of its own: the room that it has to spare takes no memory before it is used, and what it left
+when it grew is the system's again. With malloc half of both stayed with the process.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from contextlib import suppress
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +21,11 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_FIRST_CAPACITY = 1024
+_FIRST_CAPACITY: Final = 1024
+_MAPPED_BYTES: Final = 1 << 20
+"""From this size on a column is a mapping of its own."""
+_HUGE_BYTES: Final = 4 << 20
+"""From this size on it asks for huge pages, as numpy does for its own arrays: rows are looked up all over it."""
 
 
 class Columns:
@@ -87,6 +96,17 @@ class Columns:
 
 def enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
     """A copy with room for so many, zeros at its end."""
-    larger = np.zeros(capacity, column.dtype)
+    larger = _zeros(capacity, column.dtype)
     larger[: len(column)] = column
     return larger
+
+
+def _zeros(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    size = count * dtype.itemsize
+    if size < _MAPPED_BYTES:
+        return np.zeros(count, dtype)
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE_BYTES:
+        with suppress(OSError):  # a kernel may be without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
