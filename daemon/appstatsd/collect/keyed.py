@@ -1,8 +1,8 @@
 """How are the rows of a table found by what they are of?
 
 An index leads from the id of what a row is of, 16 bytes in a column of the table, to the row. Invariant: `held_row` says
-which rows are in use, no two of them have one id, and `order` rises in the order in which they were made, which row
-numbers do not.
+which rows are in use, no two rows in the index have one id, and `order` rises in the order in which rows were made, which
+their numbers do not.
 """
 
 from __future__ import annotations
