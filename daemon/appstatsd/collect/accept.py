@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from appstatsd.collect.apps import AGENT, METHOD, SLUG, USER, WORKSPACE, AppKey, access_method, slug_or_port
 from appstatsd.collect.batch import Arrival, Batch, Reason, Rejection, ReportedApp
-from appstatsd.collect.columns import Ints, Mask
+from appstatsd.collect.columns import Ints, Mask, distinct, tally
 from appstatsd.collect.sessions import INFERRED
 from appstatsd.collect.state import State
 from appstatsd.collect.validate import Checked, Reports, check
@@ -191,7 +191,7 @@ def _merge(state: State, reports: _Valid, senders: _Senders) -> list[Rejection]:
             rows, new, reports = rows[consistent], new[consistent], reports.part(consistent)
         inferred = sessions.flags[rows] & INFERRED != 0
         if inferred.any():
-            state.revive(np.unique(rows[inferred]))
+            state.revive(distinct(rows[inferred]))
     requests, ended = sessions.requests[rows], sessions.ended_us[rows]
     np.maximum.at(sessions.requests, rows, reports.requests)
     np.maximum.at(sessions.ended_us, rows, reports.ended_us)
@@ -206,7 +206,7 @@ def _merge(state: State, reports: _Valid, senders: _Senders) -> list[Rejection]:
 def _begin(state: State, rows: Ints, reports: _Valid) -> None:
     sessions = state.sessions
     groups = state.groups.find_or_add(reports.keys, reports.app, reports.started_us)
-    np.add.at(state.groups.unsettled, groups, 1)
+    tally(state.groups.unsettled, groups)
     sessions.group[rows] = groups
     sessions.started_us[rows] = reports.started_us
     sessions.ended_us[rows] = 0

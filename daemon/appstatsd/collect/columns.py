@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ _MAPPED_BYTES: Final = 1 << 20
 """From this size on a column is a mapping of its own."""
 _HUGE_BYTES: Final = 4 << 20
 """From this size on it asks for huge pages, as numpy does for its own arrays: rows are looked up all over it."""
+_Number = TypeVar("_Number", np.int32, np.int64)
 
 
 class Columns:
@@ -92,6 +93,20 @@ class Columns:
             self.used = len(column)
             self._capacity = max(self.used, _FIRST_CAPACITY)
             setattr(self, name, enlarged(column, self._capacity))
+
+
+def distinct(numbers: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Each of these numbers once, rising: what `np.unique` does by way of a hash table, at ten to fifty times the cost."""
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def tally(column: npt.NDArray[_Number], rows: npt.NDArray[np.integer[Any]], by: int = 1) -> None:
+    """Add `by` to the column at each of these rows; where a row stands twice, twice."""
+    # Of the column's own type: with any other `add.at` takes its slow way, which costs fifty times as much.
+    np.add.at(column, rows, column.dtype.type(by))
 
 
 def enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:

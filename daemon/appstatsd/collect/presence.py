@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from appstatsd.collect.clients import Client
+from appstatsd.collect.columns import distinct, tally
 from appstatsd.collect.rules import Rules
 from appstatsd.collect.sessions import INFERRED, SETTLED
 from appstatsd.collect.state import State
@@ -121,8 +122,8 @@ def _forget(state: State, mono_us: int) -> None:
     chosen = state.clients.mask(clients)
     rows = np.flatnonzero(sessions.held_row[: sessions.used] & chosen[sessions.client[: sessions.used]])
     pinning = rows[sessions.flags[rows] & (INFERRED | SETTLED) == INFERRED | SETTLED]
-    np.subtract.at(groups.pinned, sessions.group[pinning], 1)
+    tally(groups.pinned, sessions.group[pinning], -1)
     sessions.client[rows] = -1
-    state.list_idle(np.unique(sessions.group[pinning]))
+    state.list_idle(distinct(sessions.group[pinning]))
     for client in clients:
         state.clients.forget(client)

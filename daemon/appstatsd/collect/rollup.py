@@ -18,7 +18,7 @@ from typing import Final, cast
 import numpy as np
 
 from appstatsd.collect import presence
-from appstatsd.collect.columns import Ints, Mask
+from appstatsd.collect.columns import Ints, Mask, distinct, tally
 from appstatsd.collect.rows import CELLS, MAX_REQUESTS, EndSource, Rows
 from appstatsd.collect.sessions import INFERRED, OWN, QUEUED, SETTLED, TOUCHED, WAITING
 from appstatsd.collect.state import State
@@ -108,7 +108,7 @@ def _queue_candidates(state: State, now_us: int) -> None:
     sessions.flags[grown] &= ~np.uint8(WAITING)
     # One that ended while it waited is settled by now, and need not be looked at again.
     grown = grown[sessions.flags[grown] & SETTLED == 0]
-    rows = np.unique(np.concatenate([*state.touched, grown, *state.long, state.queue]))
+    rows = distinct(np.concatenate([*state.touched, grown, *state.long, state.queue]))
     age_us = state.rules.max_session_age_us
     here = state.clients.here[sessions.client[rows]]
     aged = rows[here & (sessions.ended_us[rows] == 0) & (now_us - sessions.started_us[rows] > age_us)]
@@ -116,8 +116,8 @@ def _queue_candidates(state: State, now_us: int) -> None:
     state.touched, state.long = [], []
     sessions.flags[rows] &= ~np.uint8(TOUCHED)
     sessions.flags[rows] |= QUEUED
-    # The first of a group gives its row the id; mostly this is the order of the rows already.
-    state.queue = rows[np.argsort(sessions.order[rows], kind="stable")]
+    # The first of a group gives its row the id.
+    state.queue = rows[np.argsort(sessions.order[rows])]
 
 
 def _look(state: State, rows: Ints, now_us: int) -> _Seen:
@@ -151,12 +151,12 @@ def _settle(state: State, seen: _Seen, now_us: int) -> None:
     if not len(rows):
         return
     sessions.flags[rows] |= SETTLED
-    np.subtract.at(groups.unsettled, group, 1)
+    tally(groups.unsettled, group, -1)
     pinned = group[(sessions.flags[rows] & INFERRED != 0) & (sessions.client[rows] >= 0)]
-    np.add.at(groups.pinned, pinned, 1)
-    distinct = np.unique(group)
-    groups.settled_us[distinct] = np.maximum(groups.settled_us[distinct], now_us)
-    state.list_idle(distinct)
+    tally(groups.pinned, pinned)
+    settled = distinct(group)
+    groups.settled_us[settled] = np.maximum(groups.settled_us[settled], now_us)
+    state.list_idle(settled)
 
 
 def _own_rows(state: State, seen: _Seen, now_us: int) -> Rows:
@@ -193,13 +193,13 @@ def _roll_up(state: State, seen: _Seen) -> Ints:
         first_row = short[order[first]]
         fresh = groups.sessions[first_group] == 0
         groups.first_session_id[first_group[fresh]] = sessions.session_id[first_row[fresh]]
-        np.add.at(groups.sessions, short_group, 1)
+        tally(groups.sessions, short_group)
     chosen = seen.short | (seen.again & ~seen.own)
     rows, group = seen.rows[chosen], seen.group[chosen]
     more = sessions.requests[rows] - sessions.counted[rows]
     np.add.at(groups.requests, group, more.astype(np.int64))
     sessions.counted[rows] = sessions.requests[rows]
-    changed = np.unique(group[seen.short[chosen] | (more > 0)])
+    changed = distinct(group[seen.short[chosen] | (more > 0)])
     # By age and not by number, which depends on what was held when a snapshot was made.
     return changed[np.argsort(groups.order[changed], kind="stable")]
 
@@ -219,7 +219,7 @@ def _rolled_up_rows(state: State, changed: Ints, now_us: int) -> Rows:
 
 def _forget_groups(state: State, now_us: int) -> None:
     sessions, groups = state.sessions, state.groups
-    due = np.unique(state.idle_groups.take(now_us))
+    due = distinct(state.idle_groups.take(now_us))
     due = due[groups.held_row[due]]
     over = groups.kept_until_us(due, state.rules.client_grace_us) < now_us
     going = due[over & (groups.unsettled[due] == 0) & (groups.pinned[due] == 0)]

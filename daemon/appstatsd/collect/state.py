@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appstatsd.collect.clients import Client, Clients
-from appstatsd.collect.columns import Ints
+from appstatsd.collect.columns import Ints, tally
 from appstatsd.collect.due import Due
 from appstatsd.collect.groups import Groups
 from appstatsd.collect.rules import Rules
@@ -87,9 +87,9 @@ class State:
         """A report of these sessions takes the place of their inferred end; no row is named twice."""
         sessions, groups = self.sessions, self.groups
         settled = rows[sessions.flags[rows] & SETTLED != 0]
-        np.add.at(groups.unsettled, sessions.group[settled], 1)
+        tally(groups.unsettled, sessions.group[settled])
         pinning = settled[sessions.client[settled] >= 0]
-        np.subtract.at(groups.pinned, sessions.group[pinning], 1)
+        tally(groups.pinned, sessions.group[pinning], -1)
         sessions.ended_us[rows] = 0
         sessions.flags[rows] &= ~np.uint8(INFERRED | SETTLED)
         self.touch(rows)

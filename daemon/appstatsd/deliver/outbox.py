@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,13 @@ import numpy.typing as npt
 from appstatsd.collect.apps import USER, AppKey
 from appstatsd.collect.merge import merged
 from appstatsd.collect.rows import Rows
-from appstatsd.deliver.segment import Int64s, Marks, Places, Segment, session_digests
+from appstatsd.deliver.segment import Int64s, Marks, Places, Segment, SessionIndex
 from appstatsd.packed import pack, unpack
+
+_SEGMENT_ROWS: Final = 16_384
+"""Segments are not joined to more rows than that, which takes two milliseconds,"""
+_SEGMENTS: Final = 32
+"""unless there would be many more of them than so many, each of which a new row is looked for in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,7 @@ class Outbox:
             app = np.array([distinct.setdefault(key, len(distinct)) for key in whole.rows.apps], np.int32)
             apps, app_ends = pack(list(distinct))
             return {
-                "cells": whole.rows.cells,
+                "cells": whole.rows.cells.copy(),  # which may be those that merges change
                 "app": app,
                 "apps": apps,
                 "app_ends": app_ends,
@@ -217,9 +222,9 @@ class Outbox:
     def _merge(self, rows: Rows, waiting: list[Segment]) -> Rows:
         """Merge what has the key of a row that waits; the rest is returned."""
         new = np.ones(len(rows), np.bool_)
-        digests = session_digests(rows.cells)
+        index = SessionIndex.of(rows.cells)
         for segment in waiting:
-            theirs, here = segment.same_keys(rows, digests)
+            theirs, here = segment.same_keys(rows, index)
             if len(theirs):
                 cells = merged(segment.rows.cells[here], rows.cells[theirs], self.max_clock_skew_us)
                 segment.merge(here, cells, self._stamp)
@@ -229,7 +234,8 @@ class Outbox:
     def _append(self, rows: Rows, stamps: Int64s, owing: Int64s, owing_us: Int64s) -> None:
         """A new segment; it is joined with those before it while they are not much larger.
 
-        So there are few segments to look into, and a row is copied a few times in its life.
+        So there are few segments to look into, a row is copied a few times in its life, and nobody waits for long while
+        very many are joined.
         """
         if not len(rows):
             return
@@ -239,7 +245,8 @@ class Outbox:
         segments.append(Segment(rows, Marks(serials, stamps, owing, owing_us)))
         first = len(segments) - 1
         size = segments[first].waiting
-        while first and segments[first - 1].waiting <= 2 * size:
+        most = max(_SEGMENT_ROWS, sum(segment.waiting for segment in segments) // _SEGMENTS)
+        while first and segments[first - 1].waiting <= min(2 * size, most - size):
             first -= 1
             size += segments[first].waiting
         if first < len(segments) - 1:

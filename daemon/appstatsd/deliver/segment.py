@@ -18,7 +18,6 @@ from appstatsd.collect.rows import Cells, Rows
 
 Places = npt.NDArray[np.intp]
 Int64s = npt.NDArray[np.int64]
-_Index = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -47,6 +46,23 @@ class Marks:
         return Marks(*(np.concatenate([none, *(getattr(part, each.name) for part in parts)]) for each in fields(Marks)))
 
 
+@dataclass(frozen=True, slots=True)
+class SessionIndex:
+    """Which row has a given session: 12 bytes a row, where a dictionary of keys takes thirteen times that."""
+
+    digests: npt.NDArray[np.uint64]
+    """Of the session ids, sorted; equal ids have equal ones."""
+    places: npt.NDArray[np.int32]
+    """The row that each is of."""
+
+    @staticmethod
+    def of(cells: Cells) -> SessionIndex:
+        """The index of these rows."""
+        digests = _digests(cells)
+        order = np.argsort(digests)
+        return SessionIndex(digests[order], order.astype(np.int32))
+
+
 @dataclass(slots=True)
 class Segment:
     """Rows and their marks."""
@@ -57,9 +73,8 @@ class Segment:
     """Whether the row is still there for the outbox."""
     waiting: int = field(init=False)
     """How many are."""
-    _index: _Index | None = field(init=False, default=None)
-    """Digests of the session ids, sorted, and the place of each: 12 bytes a row, made when a key is first looked for.
-    A dictionary of keys takes thirteen times that."""
+    _index: SessionIndex | None = field(init=False, default=None)
+    """Made when a key is first looked for."""
 
     def __post_init__(self) -> None:
         self.waits = np.ones(len(self.rows), np.bool_)
@@ -97,46 +112,41 @@ class Segment:
             return True
         return bool(np.any(self.marks.owing[self.waits] <= stamp))
 
-    def same_keys(self, rows: Rows, digests: npt.NDArray[np.uint64]) -> tuple[Places, Places]:
+    def same_keys(self, rows: Rows, index: SessionIndex) -> tuple[Places, Places]:
         """Which of these rows have the key of a row that waits here: their places, and the places here."""
         if self._index is None:
-            own = session_digests(self.rows.cells)
-            order = np.argsort(own)
-            self._index = own[order], order.astype(np.int32)
-        known, places = self._index
-        # A sorted search walks through memory where an unsorted one jumps; what follows goes in the order of the rows,
-        # in which the same sessions came the last time.
-        order = np.argsort(digests)
-        at = np.empty(len(rows), np.intp)
-        at[order] = np.searchsorted(known, digests[order])
-        theirs = np.arange(len(rows))
+            self._index = SessionIndex.of(self.rows.cells)
+        known, digests, theirs = self._index.digests, index.digests, index.places
+        at = np.searchsorted(known, digests)  # both are sorted, so it walks through memory and does not jump
         their_ids, own_ids = rows.cells["session_id"], self.rows.cells["session_id"]
         found = [(np.empty(0, np.intp), np.empty(0, np.intp))]
         while True:  # twice, unless different sessions share a digest
             candidates = at < len(known)
-            candidates[candidates] = known[at[candidates]] == digests[theirs[candidates]]
-            theirs, at = theirs[candidates], at[candidates]
+            candidates[candidates] = known[at[candidates]] == digests[candidates]
+            digests, theirs, at = digests[candidates], theirs[candidates], at[candidates]
             if not len(theirs):
                 break
-            here = places[at].astype(np.intp)
+            here = self._index.places[at].astype(np.intp)
             same = self.waits[here] & (their_ids[theirs] == own_ids[here])
             same[same] = _same_owner(rows.apps, theirs[same], self.rows.apps, here[same])
-            found.append((theirs[same], here[same]))
-            theirs, at = theirs[~same], at[~same] + 1
+            found.append((theirs[same].astype(np.intp), here[same]))
+            digests, theirs, at = digests[~same], theirs[~same], at[~same] + 1
         return np.concatenate([each for each, _ in found]), np.concatenate([each for _, each in found])
 
     @staticmethod
     def join(parts: Sequence[Segment]) -> Segment:
         """The rows that wait in these, in their order."""
-        places = [part.places() for part in parts]
-        return Segment(
-            Rows.join([part.rows.take(here) for part, here in zip(parts, places, strict=True)]),
-            Marks.join([part.marks.take(here) for part, here in zip(parts, places, strict=True)]),
-        )
+        left = [part._left() for part in parts]
+        return Segment(Rows.join([rows for rows, _ in left]), Marks.join([marks for _, marks in left]))
+
+    def _left(self) -> tuple[Rows, Marks]:
+        if self.waiting == len(self.rows):
+            return self.rows, self.marks
+        places = self.places()
+        return self.rows.take(places), self.marks.take(places)
 
 
-def session_digests(cells: Cells) -> npt.NDArray[np.uint64]:
-    """A number for each session id; equal ids have equal ones."""
+def _digests(cells: Cells) -> npt.NDArray[np.uint64]:
     halves = np.ascontiguousarray(cells["session_id"]).view(np.uint64).reshape(-1, 2)
     digests: npt.NDArray[np.uint64] = halves[:, 0] * _ODD ^ halves[:, 1]
     return digests

@@ -54,8 +54,7 @@ def test_sessions_that_share_a_digest_are_told_apart(outbox: Outbox, monkeypatch
     def alike(cells: np.ndarray) -> np.ndarray:
         return np.zeros(len(cells), np.uint64)
 
-    monkeypatch.setattr(segment, "session_digests", alike)
-    monkeypatch.setattr(outbox_module, "session_digests", alike)
+    monkeypatch.setattr(segment, "_digests", alike)
     outbox.add(block(range(20)))
     outbox.add(block([30, 19, 0, 7], requests=9))
     assert waiting(outbox) == [*range(20), 30]
@@ -176,7 +175,7 @@ def test_a_sample_is_spread_over_all_and_holds_the_last(outbox: Outbox) -> None:
 
 
 def test_an_empty_outbox_keeps_a_block_as_it_is(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "session_digests", None)  # nobody looks for keys
+    monkeypatch.setattr(segment, "_digests", None)  # nobody looks for keys
     rows = block(range(10))
     outbox.add(rows)
     assert outbox._segments[0].rows is rows
@@ -193,6 +192,26 @@ def test_rows_that_are_gone_take_no_room(outbox: Outbox) -> None:
     assert len(outbox) == 400
     assert held <= 3 * 400
     assert len(outbox._segments) <= 10
+
+
+def test_segments_are_joined_to_few_yet_none_to_very_many_rows(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "_SEGMENT_ROWS", 64)
+    monkeypatch.setattr(outbox_module, "_SEGMENTS", 8)
+    longest = []
+    for number in range(200):
+        outbox.add(block(range(number * 10, number * 10 + 10)))
+        longest.append(max(len(each.rows) for each in outbox._segments))
+    assert longest[50] <= 64 < longest[-1] <= 2000 // 8
+    assert len(outbox._segments) <= 3 * 8
+    assert waiting(outbox) == [*range(2000)]
+
+
+def test_a_snapshot_stays_as_it_was_when_a_row_is_merged_afterwards(outbox: Outbox) -> None:
+    outbox.add(block([1, 2], requests=1))
+    arrays = outbox.to_arrays()
+    outbox.add(block([2], requests=5))
+    back = Outbox.from_arrays(arrays, outbox.max_clock_skew_us)
+    assert [row.requests for row in plain(back.peek(9).rows)] == [1, 1]
 
 
 def test_nothing_added_is_nothing_owed(outbox: Outbox) -> None:
