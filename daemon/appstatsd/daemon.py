@@ -120,6 +120,7 @@ class Daemon:
             self._ledger.outbox,
             ToldReporter(self._store, self._tellers),
             batch_size=settings.batch_size,
+            lanes=max(1, settings.pool_max_size // 2),  # the others are for whoever asks or removes meanwhile
             on_written=lambda serials, stamp: self._drain.put(Written(serials, stamp, clock.wall_us())),
             on_quarantined=lambda serial, stamp, refused: self._drain.put(
                 Quarantined(serial, stamp, refused.message, refused.sqlstate, clock.wall_us())

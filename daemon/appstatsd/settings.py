@@ -140,7 +140,14 @@ class Settings:
         int, Setting("pool-min-size", Integer(0, 1_000), "1", "Connections to the database that are kept open.")
     ]
     pool_max_size: Annotated[
-        int, Setting("pool-max-size", Integer(1, 1_000), "4", "Connections to the database at most.")
+        int,
+        Setting(
+            "pool-max-size",
+            Integer(1, 1_000),
+            "4",
+            "Connections to the database at most. Up to half of them write at the same time while more than one batch "
+            "waits.",
+        ),
     ]
     last_used_at: Annotated[
         str,

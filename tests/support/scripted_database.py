@@ -69,7 +69,9 @@ class Clock:
 class Delivery:
     """A deliverer, its outbox and quarantine, and the one writer of both."""
 
-    def __init__(self, batch_size: int = 10, *, waits: bool = False, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, batch_size: int = 10, *, lanes: int = 1, waits: bool = False, reporter: Reporter | None = None
+    ) -> None:
         self.database = ScriptedDatabase()
         self.outbox = Outbox(0)
         self.quarantine = Quarantine(0)
@@ -85,6 +87,7 @@ class Delivery:
             self.outbox,
             reporter or self.database,
             batch_size=batch_size,
+            lanes=lanes,
             on_written=self.written,
             on_quarantined=self.quarantined,
             wall_us=lambda: T0,

@@ -23,6 +23,7 @@ from tenacity.wait import WaitBaseT
 from appstatsd.collect.rows import Reporter, Rows
 from appstatsd.deliver.asks import Answer, Asks
 from appstatsd.deliver.figures import DatabaseState, Figures, Tally
+from appstatsd.deliver.lanes import Lanes
 from appstatsd.deliver.outbox import Outbox, Waiting
 from appstatsd.deliver.refusal import OnlyRowRefused, Sifter, TableRefuses
 from appstatsd.deliver.segment import Int64s
@@ -34,6 +35,9 @@ FULL_JITTER: Final = wait_random_exponential(max=60)
 
 OWN_ERROR_PAUSE_SECONDS: Final = 10.0
 """How long the thread pauses after an error that nobody foresaw."""
+
+BATCHES_TOGETHER: Final = 64
+"""How many batches the lanes share out before somebody looks for what else there is to do."""
 
 OnWritten = Callable[[Int64s, int], None]
 """These serials were committed as they were at this stamp of the outbox."""
@@ -55,6 +59,7 @@ class Deliverer:
         reporter: Reporter,
         *,
         batch_size: int,
+        lanes: int = 1,
         on_written: OnWritten,
         on_quarantined: OnQuarantined,
         wall_us: Callable[[], int],
@@ -69,6 +74,7 @@ class Deliverer:
             outbox: What to deliver; changed by the one writer alone.
             reporter: Takes the rows.
             batch_size: How many rows one transaction takes at most.
+            lanes: How many transactions are under way at once where much waits and nothing is wrong.
             on_written: Called from the thread; the one writer must settle the rows, then call `kick`.
             on_quarantined: Called from the thread; the one writer must move the row, then call `kick`.
             wall_us: Microseconds since the Unix epoch.
@@ -89,7 +95,8 @@ class Deliverer:
         self._asks = Asks(outbox, clock)
         self._tally = Tally(on_state)
         # Used by the thread alone.
-        self._sifter = Sifter(outbox, batch_size, self._send, self._committed, self._blamed)
+        self._lanes = Lanes(lanes, self._send_in_lane)
+        self._sifter = Sifter(outbox, batch_size, self._send, self._lanes.send, self._committed, self._blamed)
         self._trouble = TroubleLog(clock)
         self._catch_up_to = 0  # the serial up to which rows are written with pauses
         self._refused = False  # the last attempt failed because rows were refused: the database is there
@@ -218,7 +225,7 @@ class Deliverer:
         began_s = self._clock()
         try:
             with self._taking():
-                self._sifter.step()
+                self._sifter.step(1 if self._lanes.count == 1 or self._careful() else BATCHES_TOGETHER)
         except _TimeIsUp:
             raise
         except StoreUnavailable as error:
@@ -227,8 +234,15 @@ class Deliverer:
             self._trouble.failed(error, len(self._outbox))
             self._asks.failed(error, joined)
             raise
-        if self._sifter.position < self._catch_up_to and not self._asks.urgent:
+        if self._catching_up():
             self._wait(self._hurry, self._clock() - began_s)
+
+    def _careful(self) -> bool:
+        """Whether the database is to be spared, or may be gone."""
+        return self._trouble.lasts or self._catching_up()
+
+    def _catching_up(self) -> bool:
+        return self._sifter.position < self._catch_up_to and not self._asks.urgent
 
     @contextlib.contextmanager
     def _taking(self) -> Iterator[None]:
@@ -247,7 +261,12 @@ class Deliverer:
             for tell in waiting:
                 tell()
 
-    def _send(self, rows: Rows) -> None:
+    def _send_in_lane(self, batch: Waiting) -> None:
+        """From any of the lanes' threads."""
+        self._report(batch.rows)
+        self._committed(batch)
+
+    def _report(self, rows: Rows) -> None:
         if self._clock() >= self._stop_by_s:
             raise _TimeIsUp("the daemon stops")
         try:
@@ -255,6 +274,9 @@ class Deliverer:
         except RowsRefused as refusal:
             self._tally.refused(refusal)
             raise
+
+    def _send(self, rows: Rows) -> None:
+        self._report(rows)
         if self._trouble.over(len(self._outbox)):
             self._catch_up_to = self._outbox.last_serial
             self._asks.succeeded()

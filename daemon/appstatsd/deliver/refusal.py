@@ -17,7 +17,7 @@ while there is something to send and nothing goes wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from appstatsd.collect.apps import AGENT, USER, WORKSPACE
 from appstatsd.collect.rows import Rows
+from appstatsd.deliver.lanes import Outcome
 from appstatsd.deliver.outbox import Outbox, Waiting
 from appstatsd.deliver.segment import Places
 from appstatsd.errors import RowsRefused, StoreUnavailable
@@ -83,6 +84,7 @@ class Sifter:
         outbox: Outbox,
         batch_size: int,
         send: Callable[[Rows], None],
+        send_many: Callable[[Iterator[Waiting]], list[tuple[Waiting, Outcome]]],
         committed: Callable[[Waiting], None],
         blamed: Callable[[Waiting, RowsRefused], None],
     ) -> None:
@@ -90,8 +92,10 @@ class Sifter:
         self._batch_size = batch_size
         self._send = send
         """Commits rows, or raises RowsRefused or StoreUnavailable."""
+        self._send_many = send_many
+        """Commits batches, some at once, or says of each why not; whoever is to hear of a commit has heard."""
         self._committed = committed
-        """Hears of rows that were committed."""
+        """Hears of rows that were committed by `send`."""
         self._blamed = blamed
         """Hears of one row that is to be quarantined."""
         self.position = 0
@@ -107,8 +111,8 @@ class Sifter:
         """Whether there is nothing to send."""
         return not self._suspects and not self._unsent()
 
-    def step(self) -> None:
-        """Send one batch, and search it where it is refused.
+    def step(self, batches: int = 1) -> None:
+        """Send one batch, or up to so many where nobody is under suspicion, and search those that are refused.
 
         Raises:
             TableRefuses: nothing that was tried lately was committed; some of the batch may not have been tried.
@@ -121,6 +125,8 @@ class Sifter:
             batch = self._outbox.peek(self._batch_size, self.position, self._suspects)
             if len(due) == self._batch_size or not len(batch):
                 self._try_again(due)
+            elif batches > 1 and len(batch) == self._batch_size and not self._suspects:
+                self._send_together(batches)
             else:
                 self._sift(batch, len(batch))
                 self.position = int(batch.serials[-1])
@@ -177,6 +183,24 @@ class Sifter:
             of_this_pass = any(self._suspects[serial].when == self._pass for serial in due if serial in self._suspects)
             self._sift(batch, 1 if of_this_pass else len(batch))
 
+    def _send_together(self, most: int) -> None:
+        sent = self._send_many(self._next_batches(most))
+        for batch, outcome in sent:
+            if outcome is None:
+                self._took(batch.rows)
+        for batch, outcome in sent:
+            if isinstance(outcome, RowsRefused):
+                self._sift(batch, len(batch))
+            elif outcome is not None:
+                raise outcome
+            self.position = int(batch.serials[-1])
+
+    def _next_batches(self, most: int) -> Iterator[Waiting]:
+        position = self.position
+        while most and len(batch := self._outbox.peek(self._batch_size, position)):
+            most, position = most - 1, int(batch.serials[-1])
+            yield batch
+
     def _sift(self, batch: Waiting, size: int) -> None:
         """Send a batch in parts of this size, and what is refused in smaller ones."""
         patience = PATIENCE + len(batch).bit_length()
@@ -221,10 +245,14 @@ class Sifter:
             self._refusals += 1
             self._last_refusal = refusal
             return False
+        self._took(rows)
+        return True
+
+    def _took(self, rows: Rows) -> None:
+        """The database did."""
         self._refusals = 0
         self._commits += 1
         self._witness = rows.take(np.array([0]))
-        return True
 
     def _refused_alone(self, row: Waiting) -> None:
         [serial] = row.serials.tolist()

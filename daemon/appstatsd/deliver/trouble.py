@@ -38,6 +38,11 @@ class TroubleLog:
         self._quarantine_quiet_until = float("-inf")
         self._left_out = 0
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the last attempt came to nothing."""
+        return self._since is not None
+
     def failed(self, error: StoreUnavailable, waiting: int) -> None:
         """An attempt came to nothing; so many rows wait."""
         now = self._clock()

@@ -73,7 +73,7 @@ class Database:
         self._pool = ConnectionPool(
             self._conninfo,
             connection_class=BoundedConnection,
-            kwargs={"prepare_threshold": None},
+            kwargs={"prepare_threshold": None, "autocommit": True},
             configure=_configure,
             min_size=min_size,
             max_size=max_size,

@@ -62,7 +62,8 @@ class PostgresReporter:
         self._mode = last_used_at
         self._encoder = BodyEncoder()
         limit_ms = flush_timeout_seconds * 1000
-        self._begin = statement(
+        # Begin and commit go with what comes next or before, since a round trip of its own costs as much as ten rows.
+        self._begin = "BEGIN ISOLATION LEVEL READ COMMITTED;\n" + statement(
             "begin",
             statement_timeout_ms=max(1, int(limit_ms * _SHARE_OF_STATEMENT)),
             lock_timeout_ms=max(1, int(limit_ms * _SHARE_OF_LOCK)),
@@ -108,12 +109,13 @@ class PostgresReporter:
                 break
 
     def _commit(self, body: bytes, timeout_seconds: float) -> None:
-        with self.connection(timeout_seconds) as connection, connection.transaction():
+        with self.connection(timeout_seconds) as connection:
             write = self._writing(connection)
-            connection.execute(self._begin)
-            with connection.cursor().copy(self._copy) as copy:
-                copy.write(body)
-            connection.execute(write)
+            with _rolled_back(connection):
+                connection.execute(self._begin)
+                with connection.cursor().copy(self._copy) as copy:
+                    copy.write(body)
+                connection.execute(write)
 
     def probe(self, timeout_seconds: float = 5.0) -> None:
         """Ask whether rows could be written now: the server answers, and the tables are fit.
@@ -157,9 +159,20 @@ class PostgresReporter:
                 optional_columns=sorted(schema.optional_columns),
                 last_used_at=schema.last_used_at.value,
             )
-        write = _write_statements(schema, self._skew_us)
+        write = _write_statements(schema, self._skew_us) + "\nCOMMIT"
         self._known = now, schema, write
         return write
+
+
+@contextlib.contextmanager
+def _rolled_back(connection: BoundedConnection) -> Iterator[None]:
+    """A transaction that is begun and committed within; an error ends it, if the connection still works."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            connection.rollback()
+        raise
 
 
 def _write_statements(schema: Schema, skew_us: int) -> str:

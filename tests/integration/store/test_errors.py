@@ -251,6 +251,17 @@ def test_a_deadlock_with_somebody_careless_is_no_trouble_but_tried_again_at_once
 
 def test_a_database_that_defaults_to_serializable_is_written_all_the_same(url: str) -> None:
     query(url, f"ALTER DATABASE {database_name(url)} SET default_transaction_isolation = 'serializable'")
+    query(
+        url,
+        "CREATE FUNCTION only_read_committed() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+        "IF current_setting('transaction_isolation') = 'read committed' THEN RETURN new; END IF; "
+        "RAISE EXCEPTION 'not read committed'; END$$",
+    )
+    query(
+        url,
+        "CREATE TRIGGER only_read_committed BEFORE INSERT ON workspace_app_stats "
+        "FOR EACH ROW EXECUTE FUNCTION only_read_committed()",
+    )
     with PostgresReporter(url) as reporter:
         reporter.report(rows([app()]))
         with holding(url, "UPDATE workspaces SET last_used_at = last_used_at") as other:

@@ -40,6 +40,33 @@ def test_rows_land_without_anybody_asking() -> None:
     assert delivery.database.landed == [1]
 
 
+def test_where_much_waits_several_batches_are_on_their_way_at_once() -> None:
+    delivery = Delivery(batch_size=10, lanes=2)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+    delivery.database.script = [both.wait, both.wait]
+    with delivery.running():
+        assert delivery.flush(block(range(20))).error is None
+    assert sorted(delivery.database.landed) == list(range(20))
+    assert sorted(map(len, delivery.database.batches)) == [10, 10]
+
+
+def test_a_flush_hears_why_one_of_several_batches_could_not_be_written() -> None:
+    delivery = Delivery(batch_size=10, lanes=2, waits=True)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+
+    def gone() -> None:
+        both.wait()
+        raise GONE
+
+    delivery.database.script = [both.wait, gone]
+    with delivery.running():
+        outcome = delivery.flush(block(range(20)))
+        assert outcome.error is GONE
+        assert outcome.backlog_rows == 10
+        assert delivery.flush(block([20])).error is None
+    assert sorted(delivery.database.landed) == list(range(21))
+
+
 def test_nothing_is_paused_while_all_is_well() -> None:
     delivery = Delivery(batch_size=1)
     with delivery.running():
@@ -209,8 +236,9 @@ def test_a_flush_is_answered_in_time_though_the_database_hangs_and_so_does_the_s
         go_on.set()
 
 
-def test_a_backlog_is_written_with_pauses_as_long_as_its_batches_take() -> None:
-    delivery = Delivery(batch_size=10)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_backlog_is_written_with_pauses_as_long_as_its_batches_take(lanes: int) -> None:
+    delivery = Delivery(batch_size=10, lanes=lanes)
 
     def take(seconds: float) -> None:
         delivery.clock.now_s += seconds
@@ -230,8 +258,9 @@ def test_a_backlog_is_written_with_pauses_as_long_as_its_batches_take() -> None:
     assert delivery.database.landed == [*range(40), 100]
 
 
-def test_a_backlog_from_before_the_start_is_written_with_pauses() -> None:
-    delivery = Delivery(batch_size=10)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_backlog_from_before_the_start_is_written_with_pauses(lanes: int) -> None:
+    delivery = Delivery(batch_size=10, lanes=lanes)
     delivery.outbox.add(block(range(30)))
     with delivery.running():
         delivery.database.wait_for_attempts(3)
@@ -421,10 +450,11 @@ def test_an_error_of_its_own_is_logged_and_does_not_end_it(error: Exception) -> 
     assert delivery.waited == [10]
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_while_one_thread_adds_and_another_delivers_the_newest_row_of_every_key_lands(seed: int) -> None:
+def test_while_one_thread_adds_and_others_deliver_the_newest_row_of_every_key_lands(seed: int, lanes: int) -> None:
     random = Random(seed)
-    delivery = Delivery(batch_size=7)
+    delivery = Delivery(batch_size=7, lanes=lanes)
     table: dict[int, int] = {}
     news: queue.SimpleQueue[tuple[Int64s, int]] = queue.SimpleQueue()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import uuid
 from collections.abc import Callable
 
 import pytest
 from appstatsd.collect.rows import Rows
+from appstatsd.deliver.lanes import Lanes
 from appstatsd.deliver.outbox import Outbox, Waiting
 from appstatsd.deliver.refusal import PATIENCE, PROBES, OnlyRowRefused, Sifter, TableRefuses
 from appstatsd.errors import RowsRefused, StoreUnavailable
@@ -20,7 +22,9 @@ from tests.support.waiting_rows import app, block, ident, sessions
 class Table:
     """A database that refuses some sessions, or all, and the one writer who hears what happened."""
 
-    def __init__(self, bad: set[int] | None = None, batch_size: int = 1024, late_news: bool = False) -> None:
+    def __init__(
+        self, bad: set[int] | None = None, batch_size: int = 1024, late_news: bool = False, lanes: int = 1
+    ) -> None:
         self.bad = bad or set()
         self.refuses_all = False
         self.names: Callable[[int], str] = lambda bad: ""
@@ -31,7 +35,15 @@ class Table:
         self.late_news = late_news
         self.news: list[Callable[[], object]] = []
         self.outbox = Outbox(0)
-        self.sifter = Sifter(self.outbox, batch_size, self.send, self.committed, self.blamed)
+        self.batches = 1 if lanes == 1 else 5
+        self.changing = threading.Lock()  # protects what lanes change
+        self.lanes = Lanes(lanes, self.send_in_lane)
+        self.sifter = Sifter(self.outbox, batch_size, self.send, self.lanes.send, self.committed, self.blamed)
+
+    def send_in_lane(self, batch: Waiting) -> None:
+        self.send(batch.rows)
+        with self.changing:
+            self.committed(batch)
 
     def send(self, rows: Rows) -> None:
         sent = sessions(rows)
@@ -71,7 +83,7 @@ class Table:
             error = None
             while not self.sifter.idle():
                 try:
-                    self.sifter.step()
+                    self.sifter.step(self.batches)
                 except StoreUnavailable as failure:
                     error = failure
                     break
@@ -128,15 +140,16 @@ def test_rows_whose_owner_the_database_names_are_tried_together() -> None:
     data=st.data(),
     batch_size=st.integers(1, 40),
     late_news=st.booleans(),
+    lanes=st.integers(1, 3),
     names=st.sampled_from(
         [lambda bad: "", named, lambda bad: named(bad + 1), lambda bad: named(bad) + named(bad // 2)]
     ),
 )
 def test_whatever_rows_are_bad_exactly_these_are_quarantined_if_one_is_good(
-    total: int, data: st.DataObject, batch_size: int, late_news: bool, names: Callable[[int], str]
+    total: int, data: st.DataObject, batch_size: int, late_news: bool, lanes: int, names: Callable[[int], str]
 ) -> None:
     bad = data.draw(st.sets(st.integers(0, total - 1), max_size=total - 1))
-    table = Table(bad, batch_size, late_news)
+    table = Table(bad, batch_size, late_news, lanes)
     table.names = names
     split = data.draw(st.integers(0, total))
     table.outbox.add(block(range(split)))
@@ -149,11 +162,11 @@ def test_whatever_rows_are_bad_exactly_these_are_quarantined_if_one_is_good(
 
 
 @settings(max_examples=50, deadline=None)
-@given(total=st.integers(2, 60), batch_size=st.integers(1, 20), attempts=st.integers(1, 30))
+@given(total=st.integers(2, 60), batch_size=st.integers(1, 20), attempts=st.integers(1, 30), lanes=st.integers(1, 3))
 def test_where_all_rows_are_bad_it_is_the_table_and_none_is_quarantined(
-    total: int, batch_size: int, attempts: int
+    total: int, batch_size: int, attempts: int, lanes: int
 ) -> None:
-    table = Table(set(range(total)), batch_size)
+    table = Table(set(range(total)), batch_size, lanes=lanes)
     table.outbox.add(block(range(total)))
     error = table.run(attempts)
     assert isinstance(error, TableRefuses)
@@ -193,8 +206,9 @@ def test_a_row_refused_while_the_table_was_wrong_lands_when_it_is_right_again() 
 
 @pytest.mark.parametrize("wrong_from", [0, 1, 2, 5, 12, 14])
 @pytest.mark.parametrize("wrong_for", [1, 3, 10, 11, 12, 25, 60])
-def test_a_table_that_is_wrong_for_a_while_costs_no_good_row(wrong_from: int, wrong_for: int) -> None:
-    table = Table({700}, batch_size=256)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_table_that_is_wrong_for_a_while_costs_no_good_row(wrong_from: int, wrong_for: int, lanes: int) -> None:
+    table = Table({700}, batch_size=256, lanes=lanes)
 
     def before_each(number: int, sent: list[int]) -> None:
         table.refuses_all = wrong_from <= number < wrong_from + wrong_for
@@ -257,14 +271,33 @@ def test_a_row_that_was_written_in_an_earlier_pass_is_no_witness() -> None:
     assert table.quarantined == []
 
 
-def test_no_row_is_sent_again_because_the_outbox_has_not_heard_yet() -> None:
-    table = Table(late_news=True, batch_size=10)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_no_row_is_sent_again_because_the_outbox_has_not_heard_yet(lanes: int) -> None:
+    table = Table(late_news=True, batch_size=10, lanes=lanes)
     table.outbox.add(block(range(20)))
     table.run()
     table.outbox.add(block(range(20, 25)))
     table.news.clear()
     table.run()
-    assert table.landed == list(range(25))
+    assert sorted(table.landed) == list(range(25))
+
+
+def test_after_an_outage_the_next_attempt_begins_behind_what_was_committed_without_a_gap() -> None:
+    table = Table(late_news=True, batch_size=2, lanes=2)
+    third_fails = threading.Event()
+
+    def before_each(number: int, sent: list[int]) -> None:
+        if sent == [2, 3] and not third_fails.is_set():
+            third_fails.set()
+            raise StoreUnavailable("gone", "57P01")
+
+    table.before_each = before_each
+    table.outbox.add(block(range(8)))
+    with pytest.raises(StoreUnavailable):
+        table.sifter.step(table.batches)
+    table.sent.clear()
+    table.sifter.step()
+    assert table.sent == [[2, 3]]
 
 
 def test_a_row_that_was_merged_while_it_was_written_is_sent_again_as_it_is_now() -> None:
@@ -297,8 +330,9 @@ def test_a_refused_row_that_was_merged_meanwhile_is_tried_as_it_is_now() -> None
     assert sorted(set(table.landed)) == [1, 2]
 
 
-def test_what_the_database_has_not_taken_for_other_reasons_is_sent_again() -> None:
-    table = Table({3}, batch_size=4)
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_what_the_database_has_not_taken_for_other_reasons_is_sent_again(lanes: int) -> None:
+    table = Table({3}, batch_size=4, lanes=lanes)
 
     def before_each(number: int, sent: list[int]) -> None:
         if number == 3:
