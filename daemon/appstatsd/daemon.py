@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,7 @@ class Daemon:
             outbox_changed=self._deliverer.kick,
             acknowledged=_unwatched if self._metrics is None else self._metrics.ack_seconds,
             refuse=self._refuse,
+            give_way=self._give_way,
             failed=self._failed,
         )
 
@@ -319,6 +321,12 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._streams.refuse, why, 5000)
         else:
             self._loop.call_soon_threadsafe(self._streams.take_again)
+
+    def _give_way(self, go_on: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(go_on)
+        except RuntimeError:  # the loop has ended
+            go_on()
 
     def _rolled_up(self, rolled_up: RolledUp) -> None:
         self._streams.settle_log()

@@ -158,6 +158,7 @@ class Drain:
         outbox_changed: Callable[[], None],
         acknowledged: Callable[[float], None],
         refuse: Callable[[bool], None],
+        give_way: Callable[[Callable[[], None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Make a drain that does not run yet.
@@ -174,6 +175,7 @@ class Drain:
             outbox_changed: Is called when rows came into the outbox, or left it.
             acknowledged: Is told how many seconds a message waited for its answer.
             refuse: Is told whether streams are to be refused for lack of room.
+            give_way: Calls back, from any thread, once those who read and answer the streams had their turn.
             failed: Is called when the drain can't go on; the daemon must end.
         """
         self._ledger = ledger
@@ -186,10 +188,13 @@ class Drain:
         self._rolled_up = rolled_up
         self._outbox_changed = outbox_changed
         self._acknowledged = acknowledged
+        self._give_way = give_way
         self._failed = failed
         self._admission = Admission(lambda size: log.room(size, ledger), refuse)
         self._flush_calls: list[FlushCall] = []
         """Those that wait for the flush under way to be whole."""
+        self._gives_way = False
+        """Whether somebody will call back for the next part."""
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drain")
         self._logger = structlog.get_logger("appstatsd.drain")
@@ -251,7 +256,9 @@ class Drain:
         events = self._admission.admit(events, self._clock.wall_us(), self._clock.mono_us())
         # Whoever asked for a flush asked after what waited with the call was acknowledged or not, so calls come last,
         # and those that want the same clock share one flush.
-        flushes = self._flush_events(calls, any(isinstance(item, _GoOn) for item in items))
+        goes_on = any(isinstance(item, _GoOn) for item in items)
+        self._gives_way = self._gives_way and not goes_on
+        flushes = self._flush_events(calls, goes_on)
         self._log.append([*events, *(event for _, event in forgets), *flushes])
         answers = self._ledger.apply_all(events)
         if answers:
@@ -272,7 +279,8 @@ class Drain:
                 item.ask(self._ledger)
         if not any(isinstance(item, _Stop) for item in items):
             return True
-        if self._flush_calls:  # the flush under way comes first
+        if self._flush_calls:  # the flush under way comes first, and gives way to nobody
+            self._items.put(_GoOn())
             self._items.put(_Stop())
         return bool(self._flush_calls)
 
@@ -285,8 +293,9 @@ class Drain:
             now_us = wall_us if as_of_us is None else as_of_us
             few = collector.flush_candidates(now_us) <= MAX_FLUSH_SESSIONS
             begun.append(Flushed(now_us, wall_us, mono_us, ALL if few else 0))
-        # One that begins takes over what is left of the one before.
-        return begun or ([FlushedOn(collector.part_end(MAX_FLUSH_SESSIONS), wall_us)] if goes_on else [])
+        if goes_on and self._flush_calls and not begun:  # one that begins takes over what is left of the one before
+            return [FlushedOn(collector.part_end(MAX_FLUSH_SESSIONS), wall_us)]
+        return begun
 
     def _flush(self, flushes: list[Flushed | FlushedOn]) -> None:
         stamp = 0
@@ -296,7 +305,10 @@ class Drain:
         if not flushes:
             return
         if flushes[-1].until != ALL:
-            self._items.put(_GoOn())
+            # Going on at once, this thread would keep Python's lock for as long as the interpreter lets it, each time.
+            if not self._gives_way:
+                self._gives_way = True
+                self._give_way(lambda: self._items.put(_GoOn()))
             return
         calls, self._flush_calls = self._flush_calls, []
         for call in calls:

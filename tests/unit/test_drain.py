@@ -34,6 +34,7 @@ class Drained:
     timer_stamps: list[int] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
+    give_way: Callable[[Callable[[], None]], None] = lambda go_on: go_on()
     drain: Drain = field(init=False)
 
     def make(self, first_flush_us: int | None = None) -> Drain:
@@ -49,6 +50,7 @@ class Drained:
             outbox_changed=lambda: self.kicks.put(None),
             acknowledged=self.waits.append,
             refuse=lambda _: None,
+            give_way=lambda go_on: self.give_way(go_on),
             failed=self.failures.append,
         )
         return self.drain
@@ -204,13 +206,58 @@ class TestFlushes:
         _, meanwhile = (place for place, event in enumerate(events) if isinstance(event, Received))
         assert meanwhile < events.index(parts[-1]), "it waited for the whole flush"
 
+    def test_between_the_parts_of_a_flush_others_have_their_turn(self, holding: Drained) -> None:
+        turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        holding.give_way = turns.put
+        call = self.call(holding)
+        for rows in (0, 2, 2):
+            go_on = turns.get(timeout=PATIENCE_SECONDS)
+            holding.asks()
+            assert len(holding.rolled_up[-1].rows) == rows
+            assert call.empty()
+            go_on()
+        call.get(timeout=PATIENCE_SECONDS)
+        assert turns.empty()
+
+    def test_a_flush_that_takes_over_waits_for_the_same_turn(self, holding: Drained) -> None:
+        turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        holding.give_way = turns.put
+        calls = [self.call(holding, T0 + SECOND)]
+        holding.asks()
+        calls.append(self.call(holding, T0 + 2 * SECOND))
+        holding.asks()
+        for _ in range(3):
+            turns.get(timeout=PATIENCE_SECONDS)()
+        for call in calls:
+            call.get(timeout=PATIENCE_SECONDS)
+        assert turns.empty()
+        assert [flush.now_us for flush in holding.rolled_up] == [T0 + SECOND] + [T0 + 2 * SECOND] * 4
+
+    def test_a_turn_that_comes_when_the_flush_is_whole_is_nothing_to_go_on_with(
+        self, holding: Drained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        holding.give_way = turns.put
+        self.call(holding, T0 + SECOND)
+        go_on = turns.get(timeout=PATIENCE_SECONDS)
+        holding.asks()
+        monkeypatch.setattr("appstatsd.drain.MAX_FLUSH_SESSIONS", 9)
+        self.call(holding, T0 + 2 * SECOND).get(timeout=PATIENCE_SECONDS)
+        go_on()
+        holding.asks()
+        flushes = [event for event in holding.log.events if isinstance(event, (Flushed, FlushedOn))]
+        assert [flush.until for flush in flushes] == [0, ALL]
+
     def test_another_flush_takes_over_what_is_left(self, holding: Drained) -> None:
         calls = [self.call(holding, as_of_us) for as_of_us in (T0 + SECOND, T0 + 2 * SECOND)]
         first, second = (call.get(timeout=PATIENCE_SECONDS) for call in calls)
         assert len(holding.asks().outbox) == 5
         assert second >= first
 
-    def test_stopping_waits_for_the_flush_under_way(self, holding: Drained) -> None:
+    @pytest.mark.parametrize("others", ["have their turn", "never have it"])
+    def test_stopping_waits_for_the_flush_under_way(self, holding: Drained, others: str) -> None:
+        if others == "never have it":
+            holding.give_way = lambda go_on: None
         call = self.call(holding)
         holding.drain.stop()
         assert not call.empty()

@@ -14,7 +14,7 @@ from typing import Any, Final, NewType
 import numpy as np
 import numpy.typing as npt
 
-from appstatsd.collect.columns import Ints, enlarged
+from appstatsd.collect.columns import Ints, distinct, enlarged, tally
 from appstatsd.packed import pack, unpack
 
 AppKey = NewType("AppKey", bytes)
@@ -79,12 +79,12 @@ class Apps:
 
     def hold(self, numbers: Ints) -> None:
         """More groups hold these apps, one for each time that a number is named."""
-        np.add.at(self._holders, numbers, 1)
+        tally(self._holders, numbers)
 
     def release(self, numbers: Ints) -> None:
         """Groups hold these apps no longer, one for each time that a number is named."""
-        np.subtract.at(self._holders, numbers, 1)
-        gone = np.unique(numbers[self._holders[numbers] == 0]).tolist()
+        tally(self._holders, numbers, -1)
+        gone = distinct(numbers[self._holders[numbers] == 0]).tolist()
         for number in gone:
             del self._numbers[self.keys[number]]
             self.keys[number] = _NOBODY
