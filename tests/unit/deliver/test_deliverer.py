@@ -240,11 +240,15 @@ def test_a_flush_is_answered_in_time_though_the_database_hangs_and_so_does_the_s
 def test_a_backlog_is_written_with_pauses_as_long_as_its_batches_take(lanes: int) -> None:
     delivery = Delivery(batch_size=10, lanes=lanes)
 
+    def gone() -> None:
+        delivery.outbox.add(block(range(1, 40)))
+        raise GONE
+
     def take(seconds: float) -> None:
         delivery.clock.now_s += seconds
 
     delivery.database.script = [
-        GONE,
+        gone,
         lambda: take(1),
         lambda: take(2),
         lambda: take(3),
@@ -252,7 +256,7 @@ def test_a_backlog_is_written_with_pauses_as_long_as_its_batches_take(lanes: int
         lambda: take(7),
     ]
     with delivery.running():
-        delivery.add(block(range(40)))
+        delivery.add(block([0]))
         delivery.database.wait_for_attempts(6)
     assert delivery.waited[1:] == [1, 2, 3]
     assert delivery.database.landed == [*range(40), 100]
