@@ -85,6 +85,6 @@ def test_an_error_that_nobody_foresaw_is_raised_where_somebody_hears(fails_in: s
 
 
 def test_nothing_is_on_its_way_when_it_returns() -> None:
-    before = threading.active_count()
-    Lanes(4, lambda batch: None).send(batches(50))
-    assert threading.active_count() == before
+    threads: set[threading.Thread] = set()
+    Lanes(4, lambda batch: threads.add(threading.current_thread())).send(batches(50))
+    assert {thread for thread in threads if thread.is_alive()} <= {threading.current_thread()}
