@@ -62,7 +62,8 @@ class PostgresReporter:
         self._mode = last_used_at
         self._encoder = BodyEncoder()
         limit_ms = flush_timeout_seconds * 1000
-        # Begin and commit go with what comes next or before, since a round trip of its own costs as much as ten rows.
+        # BEGIN goes with what comes next: a round trip of its own costs as much as ten rows. COMMIT does not go with what
+        # comes before: a server that waits for a lock would commit what was given up long ago.
         self._begin = "BEGIN ISOLATION LEVEL READ COMMITTED;\n" + statement(
             "begin",
             statement_timeout_ms=max(1, int(limit_ms * _SHARE_OF_STATEMENT)),
@@ -111,7 +112,7 @@ class PostgresReporter:
     def _commit(self, body: bytes, timeout_seconds: float) -> None:
         with self.connection(timeout_seconds) as connection:
             write = self._writing(connection)
-            with _rolled_back(connection):
+            with _ended(connection):
                 connection.execute(self._begin)
                 with connection.cursor().copy(self._copy) as copy:
                     copy.write(body)
@@ -159,16 +160,17 @@ class PostgresReporter:
                 optional_columns=sorted(schema.optional_columns),
                 last_used_at=schema.last_used_at.value,
             )
-        write = _write_statements(schema, self._skew_us) + "\nCOMMIT"
+        write = _write_statements(schema, self._skew_us)
         self._known = now, schema, write
         return write
 
 
 @contextlib.contextmanager
-def _rolled_back(connection: BoundedConnection) -> Iterator[None]:
-    """A transaction that is begun and committed within; an error ends it, if the connection still works."""
+def _ended(connection: BoundedConnection) -> Iterator[None]:
+    """The transaction that is begun within is committed, or rolled back where an error leaves the connection working."""
     try:
         yield
+        connection.commit()
     except BaseException:
         with contextlib.suppress(psycopg.Error):
             connection.rollback()
