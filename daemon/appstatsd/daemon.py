@@ -122,6 +122,7 @@ class Daemon:
             ToldReporter(self._store, self._tellers),
             batch_size=settings.batch_size,
             lanes=max(1, settings.pool_max_size // 2),  # the others are for whoever asks or removes meanwhile
+            busy=lambda: self._drain.busy(),
             on_written=lambda serials, stamp: self._drain.put(Written(serials, stamp, clock.wall_us())),
             on_quarantined=lambda serial, stamp, refused: self._drain.put(
                 Quarantined(serial, stamp, refused.message, refused.sqlstate, clock.wall_us())
@@ -322,9 +323,9 @@ class Daemon:
         else:
             self._loop.call_soon_threadsafe(self._streams.take_again)
 
-    def _give_way(self, go_on: Callable[[], None]) -> None:
+    def _give_way(self, seconds: float, go_on: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon_threadsafe(go_on)
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, go_on)
         except RuntimeError:  # the loop has ended
             go_on()
 

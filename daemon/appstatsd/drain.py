@@ -30,6 +30,12 @@ MAX_FLUSH_SESSIONS: Final = 2048
 """How many sessions a flush looks at between two drains, for the same reason: about two milliseconds."""
 
 
+_LOAD_US: Final = 1_000_000
+"""Over how long it is taken how much of the time goes to messages,"""
+_BUSY_SHARE: Final = 0.2
+"""and from which share on whoever else works beside the drain should hold back."""
+
+
 class EventLog(Protocol):
     """Makes events durable."""
 
@@ -158,7 +164,7 @@ class Drain:
         outbox_changed: Callable[[], None],
         acknowledged: Callable[[float], None],
         refuse: Callable[[bool], None],
-        give_way: Callable[[Callable[[], None]], None],
+        give_way: Callable[[float, Callable[[], None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Make a drain that does not run yet.
@@ -175,7 +181,8 @@ class Drain:
             outbox_changed: Is called when rows came into the outbox, or left it.
             acknowledged: Is told how many seconds a message waited for its answer.
             refuse: Is told whether streams are to be refused for lack of room.
-            give_way: Calls back, from any thread, once those who read and answer the streams had their turn.
+            give_way: Calls back, from any thread, after so many seconds, and once those who read and answer the streams
+                had their turn.
             failed: Is called when the drain can't go on; the daemon must end.
         """
         self._ledger = ledger
@@ -195,6 +202,7 @@ class Drain:
         """Those that wait for the flush under way to be whole."""
         self._gives_way = False
         """Whether somebody will call back for the next part."""
+        self._load = _Load()
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drain")
         self._logger = structlog.get_logger("appstatsd.drain")
@@ -206,6 +214,10 @@ class Drain:
     def put(self, item: Event | FlushCall | ForgetCall | Question) -> None:
         """Add to what waits; from any thread, never blocks."""
         self._items.put(item)
+
+    def busy(self) -> bool:
+        """Whether much of the last second went to messages; from any thread."""
+        return self._load.busy(self._clock.mono_us())
 
     def stop(self) -> None:
         """Deal with all that waits, then end; returns when the thread has."""
@@ -260,6 +272,7 @@ class Drain:
         self._gives_way = self._gives_way and not goes_on
         flushes = self._flush_events(calls, goes_on)
         self._log.append([*events, *(event for _, event in forgets), *flushes])
+        began_us = self._clock.mono_us()
         answers = self._ledger.apply_all(events)
         if answers:
             self._answer(answers)
@@ -267,6 +280,7 @@ class Drain:
             for event in events:
                 if isinstance(event, Received):
                     self._acknowledged((now_us - event.mono_us) / 1_000_000)
+            self._load.add(began_us, now_us)
         for forget, forgotten in forgets:
             forget.erased(self._ledger.forgotten(forgotten))
             self._log.purge(forget.gone, lambda: self.put(Question(_nothing)))
@@ -299,16 +313,20 @@ class Drain:
 
     def _flush(self, flushes: list[Flushed | FlushedOn]) -> None:
         stamp = 0
+        began_us = self._clock.mono_us()
         for event in flushes:
             rolled_up, stamp = self._ledger.flushed(event)
             self._rolled_up(rolled_up)
         if not flushes:
             return
         if flushes[-1].until != ALL:
-            # Going on at once, this thread would keep Python's lock for as long as the interpreter lets it, each time.
+            # Going on at once, this thread would keep Python's lock for as long as the interpreter lets it, each time; and
+            # while many messages come half of the time is theirs.
             if not self._gives_way:
                 self._gives_way = True
-                self._give_way(lambda: self._items.put(_GoOn()))
+                now_us = self._clock.mono_us()
+                pause_us = now_us - began_us if self._load.busy(now_us) else 0
+                self._give_way(pause_us / 1_000_000, lambda: self._items.put(_GoOn()))
             return
         calls, self._flush_calls = self._flush_calls, []
         for call in calls:
@@ -316,6 +334,28 @@ class Drain:
 
     def _forgotten(self, call: ForgetCall) -> Forgotten:
         return Forgotten(call.user_id, self._clock.wall_us())
+
+
+class _Load:
+    """How much of the time goes to messages? Told by the drain's thread, read by any."""
+
+    def __init__(self) -> None:
+        self._since_us = 0
+        self._spent_us = 0
+        self._last = 0, False  # when that was found, and what; replaced as a whole
+
+    def add(self, began_us: int, ended_us: int) -> None:
+        """So long messages were dealt with."""
+        self._spent_us += ended_us - began_us
+        passed_us = ended_us - self._since_us
+        if passed_us >= _LOAD_US:
+            self._last = ended_us, self._spent_us > _BUSY_SHARE * passed_us
+            self._since_us, self._spent_us = ended_us, 0
+
+    def busy(self, now_us: int) -> bool:
+        """Whether it was much in the last second, or in the one before."""
+        found_us, busy = self._last
+        return busy and now_us - found_us < 2 * _LOAD_US
 
 
 def _nothing(ledger: Ledger) -> None:

@@ -51,7 +51,7 @@ class Served:
             outbox_changed=lambda: None,
             acknowledged=lambda _: None,
             refuse=lambda _: None,
-            give_way=lambda go_on: go_on(),
+            give_way=lambda _, go_on: go_on(),
             failed=self.failures.append,
         )
         self.drain.put(Started(rules, self.clock.wall_us(), self.clock.mono_us()))

@@ -34,7 +34,7 @@ class Drained:
     timer_stamps: list[int] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
-    give_way: Callable[[Callable[[], None]], None] = lambda go_on: go_on()
+    give_way: Callable[[float, Callable[[], None]], None] = lambda seconds, go_on: go_on()
     drain: Drain = field(init=False)
 
     def make(self, first_flush_us: int | None = None) -> Drain:
@@ -50,7 +50,7 @@ class Drained:
             outbox_changed=lambda: self.kicks.put(None),
             acknowledged=self.waits.append,
             refuse=lambda _: None,
-            give_way=lambda go_on: self.give_way(go_on),
+            give_way=lambda seconds, go_on: self.give_way(seconds, go_on),
             failed=self.failures.append,
         )
         return self.drain
@@ -208,7 +208,7 @@ class TestFlushes:
 
     def test_between_the_parts_of_a_flush_others_have_their_turn(self, holding: Drained) -> None:
         turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        holding.give_way = turns.put
+        holding.give_way = lambda _, go_on: turns.put(go_on)
         call = self.call(holding)
         for rows in (0, 2, 2):
             go_on = turns.get(timeout=PATIENCE_SECONDS)
@@ -221,7 +221,7 @@ class TestFlushes:
 
     def test_a_flush_that_takes_over_waits_for_the_same_turn(self, holding: Drained) -> None:
         turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        holding.give_way = turns.put
+        holding.give_way = lambda _, go_on: turns.put(go_on)
         calls = [self.call(holding, T0 + SECOND)]
         holding.asks()
         calls.append(self.call(holding, T0 + 2 * SECOND))
@@ -237,7 +237,7 @@ class TestFlushes:
         self, holding: Drained, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        holding.give_way = turns.put
+        holding.give_way = lambda _, go_on: turns.put(go_on)
         self.call(holding, T0 + SECOND)
         go_on = turns.get(timeout=PATIENCE_SECONDS)
         holding.asks()
@@ -257,7 +257,7 @@ class TestFlushes:
     @pytest.mark.parametrize("others", ["have their turn", "never have it"])
     def test_stopping_waits_for_the_flush_under_way(self, holding: Drained, others: str) -> None:
         if others == "never have it":
-            holding.give_way = lambda go_on: None
+            holding.give_way = lambda _, go_on: None
         call = self.call(holding)
         holding.drain.stop()
         assert not call.empty()

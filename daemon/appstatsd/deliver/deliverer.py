@@ -60,6 +60,7 @@ class Deliverer:
         *,
         batch_size: int,
         lanes: int = 1,
+        busy: Callable[[], bool] = lambda: False,
         on_written: OnWritten,
         on_quarantined: OnQuarantined,
         wall_us: Callable[[], int],
@@ -75,6 +76,7 @@ class Deliverer:
             reporter: Takes the rows.
             batch_size: How many rows one transaction takes at most.
             lanes: How many transactions are under way at once where much waits and nothing is wrong.
+            busy: Whether the daemon has much else to do, so that one transaction at a time is enough.
             on_written: Called from the thread; the one writer must settle the rows, then call `kick`.
             on_quarantined: Called from the thread; the one writer must move the row, then call `kick`.
             wall_us: Microseconds since the Unix epoch.
@@ -95,6 +97,7 @@ class Deliverer:
         self._asks = Asks(outbox, clock)
         self._tally = Tally(on_state)
         # Used by the thread alone.
+        self._busy = busy
         self._lanes = Lanes(lanes, self._send_in_lane)
         self._sifter = Sifter(outbox, batch_size, self._send, self._lanes.send, self._committed, self._blamed)
         self._trouble = TroubleLog(clock)
@@ -238,8 +241,8 @@ class Deliverer:
             self._wait(self._hurry, self._clock() - began_s)
 
     def _careful(self) -> bool:
-        """Whether the database is to be spared, or may be gone."""
-        return self._trouble.lasts or self._catching_up()
+        """Whether the database, or whoever else works here, is to be spared, or the database may be gone."""
+        return self._trouble.lasts or self._catching_up() or self._busy()
 
     def _catching_up(self) -> bool:
         return self._sifter.position < self._catch_up_to and not self._asks.urgent
