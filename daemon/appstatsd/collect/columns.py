@@ -79,8 +79,17 @@ class Columns:
 
     def _grow(self, needed: int) -> None:
         self._capacity = max(needed, self._capacity + self._capacity // 2)
-        for name in self.DTYPES:
-            setattr(self, name, enlarged(getattr(self, name), self._capacity))
+        for name, dtype in self.DTYPES.items():
+            memory = _mapping_of(getattr(self, name))
+            if memory is not None:
+                # Its pages are moved and not copied, so that nobody waits for it. That takes an array of which there is no
+                # view, so this one must be gone.
+                delattr(self, name)
+                with suppress(BufferError):
+                    memory.resize(self._capacity * np.dtype(dtype).itemsize)
+                setattr(self, name, np.frombuffer(memory, dtype))
+            if len(getattr(self, name)) < self._capacity:
+                setattr(self, name, enlarged(getattr(self, name), self._capacity))
 
     def to_arrays(self, prefix: str, rows: Ints) -> dict[str, npt.NDArray[Any]]:
         """Copies of these rows, for a snapshot, where they get new numbers: their places. Keys begin with `prefix`."""
@@ -114,6 +123,11 @@ def enlarged(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
     larger = _zeros(capacity, column.dtype)
     larger[: len(column)] = column
     return larger
+
+
+def _mapping_of(column: npt.NDArray[Any]) -> mmap.mmap | None:
+    base = column.base
+    return base.obj if isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap) else None
 
 
 def _zeros(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
