@@ -70,7 +70,13 @@ class Delivery:
     """A deliverer, its outbox and quarantine, and the one writer of both."""
 
     def __init__(
-        self, batch_size: int = 10, *, lanes: int = 1, waits: bool = False, reporter: Reporter | None = None
+        self,
+        batch_size: int = 10,
+        *,
+        lanes: int = 1,
+        busy: bool = False,
+        waits: bool = False,
+        reporter: Reporter | None = None,
     ) -> None:
         self.database = ScriptedDatabase()
         self.outbox = Outbox(0)
@@ -88,6 +94,7 @@ class Delivery:
             reporter or self.database,
             batch_size=batch_size,
             lanes=lanes,
+            busy=lambda: busy,
             on_written=self.written,
             on_quarantined=self.quarantined,
             wall_us=lambda: T0,

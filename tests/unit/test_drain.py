@@ -173,6 +173,38 @@ def test_stopping_deals_with_all_that_came_before_and_ends_the_thread(drained: D
     assert drained.ledger.collector.live_sessions == 49
 
 
+def says_some(drained: Drained, count: int, *, each_takes_us: int, then_pass_us: int = 0) -> None:
+    """Messages that take so long to be dealt with, one after another."""
+
+    def answer(answers: dict[int, Answer]) -> None:
+        drained.clock.passed += each_takes_us
+        drained.answers.put(answers)
+
+    drained.drain._answer = answer
+    drained.opens(9, "some")
+    for sequence in range(1, count + 1):
+        drained.says(9, sequence, "some")
+        drained.asks()
+        drained.clock.passed += then_pass_us
+
+
+@pytest.mark.parametrize(("each_takes_us", "busy"), [(150_000, False), (250_000, True)])
+def test_it_is_busy_while_messages_take_more_than_a_fifth_of_the_time(
+    drained: Drained, each_takes_us: int, busy: bool
+) -> None:
+    drained.drain.start()
+    says_some(drained, 3, each_takes_us=each_takes_us, then_pass_us=SECOND - each_takes_us)
+    assert drained.drain.busy() is busy
+
+
+def test_it_is_not_busy_any_more_when_no_messages_come(drained: Drained) -> None:
+    drained.drain.start()
+    says_some(drained, 3, each_takes_us=SECOND)
+    assert drained.drain.busy()
+    drained.clock.passed += 2 * SECOND
+    assert not drained.drain.busy()
+
+
 class TestFlushes:
     def call(self, drained: Drained, as_of_us: int | None = None) -> queue.SimpleQueue[int]:
         stamps: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -218,6 +250,25 @@ class TestFlushes:
             go_on()
         call.get(timeout=PATIENCE_SECONDS)
         assert turns.empty()
+
+    @pytest.mark.parametrize(("each_takes_us", "pauses"), [(0, [0, 0, 0]), (SECOND, [0.003, 0.003, 0.003])])
+    def test_while_many_messages_come_half_of_the_time_of_a_flush_is_theirs(
+        self, holding: Drained, each_takes_us: int, pauses: list[float]
+    ) -> None:
+        says_some(holding, 2, each_takes_us=each_takes_us)
+        seconds: list[float] = []
+
+        def rolled_up(_: RolledUp) -> None:
+            holding.clock.passed += 3_000
+
+        def give_way(pause: float, go_on: Callable[[], None]) -> None:
+            seconds.append(pause)
+            go_on()
+
+        holding.drain._rolled_up = rolled_up
+        holding.give_way = give_way
+        self.call(holding).get(timeout=PATIENCE_SECONDS)
+        assert seconds == pauses
 
     def test_a_flush_that_takes_over_waits_for_the_same_turn(self, holding: Drained) -> None:
         turns: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

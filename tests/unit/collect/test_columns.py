@@ -53,3 +53,20 @@ def test_a_column_that_grows_keeps_what_it_holds_and_has_zeros_to_spare(dtype: s
 def test_what_a_table_has_to_spare_and_what_it_left_when_it_grew_take_no_memory() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.3
+
+
+@pytest.mark.parametrize("somebody_has_a_view", [False, True])
+def test_a_large_table_grows_without_a_copy_unless_somebody_has_a_view_of_it(somebody_has_a_view: bool) -> None:
+    table = Sessions()
+    table.allot(columns._MAPPED_BYTES // 8)
+    table.order[:] = np.arange(len(table.order))
+    before, view = table.order.tolist(), table.order[:10] if somebody_has_a_view else None
+    mapping = columns._mapping_of(table.order)
+    assert mapping is not None
+    table.allot(2 * len(before))
+    assert table.order[: len(before)].tolist() == before
+    assert len(table.order) == table._capacity > 2 * len(before)
+    assert not table.order[len(before) :].any()
+    assert (columns._mapping_of(table.order) is mapping) is not somebody_has_a_view
+    table.order[:] = 7
+    assert view is None or view.tolist() == before[:10]

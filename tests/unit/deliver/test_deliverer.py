@@ -17,7 +17,7 @@ from appstatsd.deliver.segment import Int64s
 from appstatsd.errors import StoreUnavailable
 from structlog.testing import capture_logs
 
-from tests.support.scripted_database import GONE, PATIENCE_SECONDS, Delivery
+from tests.support.scripted_database import GONE, PATIENCE_SECONDS, Delivery, ScriptedDatabase
 from tests.support.waiting_rows import T0, app, block, plain
 
 HOUR_US = 3_600_000_000
@@ -48,6 +48,20 @@ def test_where_much_waits_several_batches_are_on_their_way_at_once() -> None:
         assert delivery.flush(block(range(20))).error is None
     assert sorted(delivery.database.landed) == list(range(20))
     assert sorted(map(len, delivery.database.batches)) == [10, 10]
+
+
+def test_where_the_daemon_has_much_else_to_do_one_batch_at_a_time_is_on_its_way() -> None:
+    threads: list[threading.Thread] = []
+
+    class Remembers(ScriptedDatabase):
+        def report(self, rows: Rows) -> None:
+            threads.append(threading.current_thread())
+            super().report(rows)
+
+    delivery = Delivery(batch_size=10, lanes=2, busy=True, reporter=Remembers())
+    with delivery.running():
+        assert delivery.flush(block(range(40))).error is None
+    assert threads == [delivery.deliverer._thread] * 4
 
 
 def test_a_flush_hears_why_one_of_several_batches_could_not_be_written() -> None:
