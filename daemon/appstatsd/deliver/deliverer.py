@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Final
 
 import structlog
@@ -23,7 +24,7 @@ from tenacity.wait import WaitBaseT
 from appstatsd.collect.rows import Reporter, Rows
 from appstatsd.deliver.asks import Answer, Asks
 from appstatsd.deliver.figures import DatabaseState, Figures, Tally
-from appstatsd.deliver.lanes import Lanes
+from appstatsd.deliver.lanes import Lanes, Outcome
 from appstatsd.deliver.outbox import Outbox, Waiting
 from appstatsd.deliver.refusal import OnlyRowRefused, Sifter, TableRefuses
 from appstatsd.deliver.segment import Int64s
@@ -99,7 +100,7 @@ class Deliverer:
         # Used by the thread alone.
         self._busy = busy
         self._lanes = Lanes(lanes, self._send_in_lane)
-        self._sifter = Sifter(outbox, batch_size, self._send, self._lanes.send, self._committed, self._blamed)
+        self._sifter = Sifter(outbox, batch_size, self._send, self._send_many, self._committed, self._blamed)
         self._trouble = TroubleLog(clock)
         self._catch_up_to = 0  # the serial up to which rows are written with pauses
         self._refused = False  # the last attempt failed because rows were refused: the database is there
@@ -263,6 +264,10 @@ class Deliverer:
                 waiting, self._waiting = self._waiting, []
             for tell in waiting:
                 tell()
+
+    def _send_many(self, batches: Iterator[Waiting]) -> list[tuple[Waiting, Outcome]]:
+        # Who erased rows waits for what is on its way, and not for what would follow it.
+        return self._lanes.send(takewhile(lambda _: not self._erased, batches))
 
     def _send_in_lane(self, batch: Waiting) -> None:
         """From any of the lanes' threads."""

@@ -519,6 +519,26 @@ def test_nothing_that_was_erased_is_on_its_way_once_that_is_said() -> None:
     assert delivery.database.landed == [1, 2]
 
 
+def test_it_is_said_when_the_batches_that_were_on_their_way_are_written_though_many_more_wait() -> None:
+    delivery = Delivery(batch_size=10, lanes=2)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+    landed: list[int] = []
+
+    def erased() -> None:
+        both.wait()
+        delivery.deliverer.erased(lambda: landed.append(len(delivery.database.landed)))
+        both.wait()
+
+    def written_meanwhile() -> None:
+        both.wait()
+        both.wait()
+
+    delivery.database.script = [erased, written_meanwhile]
+    with delivery.running():
+        assert delivery.flush(block(range(500))).error is None
+    assert landed == [20]
+
+
 def test_where_nothing_is_being_written_it_is_said_at_once() -> None:
     delivery = Delivery()
     said: list[bool] = []
