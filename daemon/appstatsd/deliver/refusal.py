@@ -126,7 +126,7 @@ class Sifter:
             if len(due) == self._batch_size or not len(batch):
                 self._try_again(due)
             elif batches > 1 and len(batch) == self._batch_size and not self._suspects:
-                self._send_together(batches)
+                self._send_together(batch, batches)
             else:
                 self._sift(batch, len(batch))
                 self.position = int(batch.serials[-1])
@@ -183,8 +183,8 @@ class Sifter:
             of_this_pass = any(self._suspects[serial].when == self._pass for serial in due if serial in self._suspects)
             self._sift(batch, 1 if of_this_pass else len(batch))
 
-    def _send_together(self, most: int) -> None:
-        sent = self._send_many(self._next_batches(most))
+    def _send_together(self, first: Waiting, most: int) -> None:
+        sent = self._send_many(self._from(first, most))
         for batch, outcome in sent:
             if outcome is None:
                 self._took(batch.rows)
@@ -195,10 +195,13 @@ class Sifter:
                 raise outcome
             self.position = int(batch.serials[-1])
 
-    def _next_batches(self, most: int) -> Iterator[Waiting]:
-        position = self.position
-        while most and len(batch := self._outbox.peek(self._batch_size, position)):
-            most, position = most - 1, int(batch.serials[-1])
+    def _from(self, batch: Waiting, most: int) -> Iterator[Waiting]:
+        """This batch and those behind it."""
+        yield batch
+        for _ in range(most - 1):
+            batch = self._outbox.peek(self._batch_size, int(batch.serials[-1]))
+            if not len(batch):
+                return
             yield batch
 
     def _sift(self, batch: Waiting, size: int) -> None:
